@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Thin fronts over configure, ninja and meson; "make help" lists them.
+
+SHELL := /bin/sh
+B := build
+JOBS := $(shell nproc)
+export JOBS
+
+all: configured
+	@scripts/check.sh build $(B)
+
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make                build what configure has set up
+#: make setup          install packages (as root), fetch what is fetched
+#: make demo           set up, build, show a guest using a device of another
+#:                     process; ARGS=--shell leaves you in the guest
+#: make check          set up, build, run all suites
+#: make check-unit     run one suite; also check-qtest, check-functional,
+#:                     check-interop, check-overlay
+#: make check-san      unit and qtest with ASan and UBSan, unit under TSan
+#: make coverage       unit and qtest measured with gcov
+#: make docs           the documentation as HTML
+#: make install        install QEMU with the device (DESTDIR=, PREFIX=)
+#: make clean          remove what was compiled
+#: make distclean      remove all that is not source
+
+setup:
+	@scripts/setup.sh install build run
+	@scripts/setup.sh fetch python kernel
+
+guest:
+	@scripts/guest-image.sh
+
+# As configure was last called, or plainly; then only lists are compared.
+configured:
+	@scripts/configured.sh $(B)
+
+check: setup configured guest
+	@scripts/check.sh test $(B)
+
+check-functional check-interop: guest
+check-unit check-qtest check-functional check-interop check-overlay: configured
+	@scripts/check.sh test $(B) --suite $(@:check-%=%)
+
+check-san: setup configured
+	@scripts/check-san.sh
+
+coverage: setup configured
+	@scripts/setup.sh install cover
+	@scripts/coverage.sh
+
+demo: setup configured guest
+	@scripts/check.sh build $(B)
+	@scripts/demo.sh $(ARGS)
+
+docs: setup configured
+	@scripts/setup.sh install docs
+	@scripts/docs.sh
+
+install: configured
+	@scripts/check.sh build $(B)
+	@scripts/install.sh $(B)/qemu "$(DESTDIR)" "$(PREFIX)"
+
+clean:
+	@for d in $(B)/qemu $(B)/san $(B)/tsan $(B)/cov $(B)/docs; do \
+	    [ ! -e $$d ] || { echo "  removing $$d"; rm -rf $$d; }; \
+	done
+	@rm -rf $(B)/meson-* $(B)/build.ninja $(B)/overlay.tests $(B)/tests
+
+distclean:
+	@echo "  removing $(B) and subprojects/qemu-10.0"
+	@rm -rf $(B) subprojects/qemu-10.0 subprojects/.staging-*
+
+# Steps of the set-up follow each other also under make -j.
+.NOTPARALLEL:
+
+.PHONY: all help setup guest configured check check-unit check-qtest \
+	check-functional check-interop check-overlay check-san coverage demo \
+	docs install clean distclean

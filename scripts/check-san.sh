@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The tests under sanitizers: unit and qtest under ASan and UBSan (build/san),
+# then the unit tests, which hold the threaded engine, under TSan
+# (build/tsan).
+
+set -eu
+cd "$(dirname "$0")/.."
+top=$PWD
+status=0
+
+# A finding ends the program, so that it fails its test.
+export ASAN_OPTIONS="${ASAN_OPTIONS:-halt_on_error=1:detect_leaks=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}"
+if [ -f tests/lsan.supp ]; then
+    LSAN_OPTIONS="suppressions=$top/tests/lsan.supp:print_suppressions=0"
+    export LSAN_OPTIONS
+fi
+
+echo "  unit and qtest under ASan and UBSan"
+mkdir -p build/san build/tsan
+scripts/qemu-configure.sh "$top/build/san/qemu" --enable-asan --enable-ubsan
+scripts/outer-configure.sh build/san -Dscope=tests -Dguest_tests=false \
+    -Db_sanitize=address,undefined
+scripts/check.sh test build/san --suite unit --suite qtest || status=1
+
+echo "  unit under TSan"
+scripts/qemu-configure.sh "$top/build/tsan/qemu" --enable-tsan
+scripts/outer-configure.sh build/tsan -Dscope=unit -Dguest_tests=false \
+    -Db_sanitize=thread
+scripts/check.sh test build/tsan --suite unit || status=1
+exit "$status"

@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs QEMU's own configure on the staged tree.
+#
+#   scripts/qemu-configure.sh BUILD-DIRECTORY [option of QEMU's configure...]
+#
+# Does nothing when the same source was configured there with the same
+# options.  A build directory of another source is emptied first.
+
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+tree=$top/subprojects/qemu-10.0
+deps=${DEPS_DIR:-$top/build/deps}
+python=${PYTHON:-/usr/bin/python3}
+# Where Debian's packages put what --disable-install-blobs leaves out.
+firmware=/usr/share/qemu:/usr/share/seabios:/usr/lib/ipxe/qemu
+
+die()
+{
+    echo "error: $*" >&2
+    exit 1
+}
+
+[ $# -ge 1 ] || die "usage: scripts/qemu-configure.sh DIRECTORY [OPTION...]"
+dir=$1
+shift
+[ -f "$tree/.overlay/state.json" ] ||
+    die "subprojects/qemu-10.0 is not staged: run ./configure"
+
+# An unpacked meson and pycotap come in by path, not by installation.
+meson_path()
+{
+    if [ -d "$deps/python/mesonbuild" ] || [ -d "$deps/python/pycotap" ]; then
+        echo "$deps/python"
+    fi
+}
+
+source_id()
+{
+    sed -n 's/^ *"source": "\(.*\)",*$/\1/p; s/^ *"version": //p' \
+        "$tree/.overlay/state.json"
+}
+
+# The firmware path is looked up below qemu-bundle when qemu-system-x86_64
+# runs from the build directory, so the directories have to appear there.
+link_firmware()
+{
+    for d in $(echo "$firmware" | tr : ' '); do
+        mkdir -p "$dir/qemu-bundle$(dirname "$d")"
+        ln -sfn "$d" "$dir/qemu-bundle$d"
+    done
+}
+
+# ninja runs meson again when a meson.build changes, without our environment.
+remember_path()
+{
+    for site in "$dir"/pyvenv/lib/python3*/site-packages; do
+        meson_path > "$site/overlay.pth"
+    done
+}
+
+set -- --python="$python" --firmwarepath="$firmware" \
+    -Dlibvfio-user:default_library=static \
+    $(sed 's/#.*//' "$top/scripts/qemu-options.conf") "$@"
+stamp=$(source_id; printf '%s\n' "$@"; "$python" --version)
+if [ -f "$dir/overlay.stamp" ] && [ -f "$dir/build.ninja" ] &&
+    [ "$(cat "$dir/overlay.stamp")" = "$stamp" ]; then
+    exit 0
+fi
+if [ -f "$dir/overlay.source" ] &&
+    [ "$(cat "$dir/overlay.source")" != "$(source_id)" ]; then
+    echo "  emptying $dir, which was built from another source"
+    rm -rf "$dir"
+fi
+mkdir -p "$dir"
+rm -f "$dir/overlay.stamp"
+source_id > "$dir/overlay.source"
+
+echo "  configuring QEMU in $dir (log: $dir/overlay-configure.log)"
+path=$(meson_path)
+export PYTHONPATH="$path${PYTHONPATH:+:$PYTHONPATH}"
+if ! (cd "$dir" && "$tree/configure" "$@") > "$dir/overlay-configure.log" 2>&1
+then
+    tail -n 15 "$dir/overlay-configure.log" >&2
+    die "QEMU's configure failed (last lines above, all of it in" \
+        "$dir/overlay-configure.log): repair what it names and run the" \
+        "same command again"
+fi
+remember_path
+link_firmware
+(cd "$top/scripts" && "$python" -B -m overlay.stage --state links) \
+    > "$dir/overlay.links"
+printf '%s\n' "$stamp" > "$dir/overlay.stamp"
