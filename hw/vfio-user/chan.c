@@ -1,0 +1,227 @@
+/*
+ * vfio-user: messages and descriptors on one socket
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Why not QIOChannelSocket's own readv and writev? It makes every received
+ * descriptor blocking, which changes the open file that the server shares
+ * with us (an eventfd it polls); it does not tell when the kernel had to drop
+ * descriptors; and a region access would pay for an allocation. So QEMU's
+ * code connects and this file moves the bytes.
+ *
+ * A receive takes what is there, up to the buffer, so that a register read
+ * costs one receive for header and data together. Where the kernel delivers
+ * descriptors, it ends the receive with the piece of stream that they were
+ * sent with; the last byte of such a receive therefore belongs to their
+ * message, whatever came before it.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/iov.h"
+#include "chan.h"
+
+void vfio_user_chan_init(VFIOUserChan *chan, int fd)
+{
+    memset(chan, 0, offsetof(VFIOUserChan, buf));
+    chan->fd = fd;
+    g_unix_set_fd_nonblocking(fd, true, NULL);
+}
+
+static void vfio_user_chan_drop_fds(VFIOUserChan *chan)
+{
+    for (unsigned i = 0; i < chan->nr_fds; i++) {
+        close(chan->fds[i]);
+    }
+    chan->nr_fds = 0;
+}
+
+void vfio_user_chan_cleanup(VFIOUserChan *chan)
+{
+    vfio_user_chan_drop_fds(chan);
+    if (chan->fd >= 0) {
+        close(chan->fd);
+        chan->fd = -1;
+    }
+}
+
+/* Keep the descriptors of one receive; close those that there is no room for */
+static void vfio_user_chan_keep_fds(VFIOUserChan *chan, struct msghdr *msg)
+{
+    struct cmsghdr *cmsg;
+
+    for (cmsg = CMSG_FIRSTHDR(msg); cmsg; cmsg = CMSG_NXTHDR(msg, cmsg)) {
+        size_t nr, i;
+
+        if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        nr = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (i = 0; i < nr; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
+            if (chan->nr_fds < ARRAY_SIZE(chan->fds)) {
+                chan->fd_pos[chan->nr_fds] = chan->pos;
+                chan->fds[chan->nr_fds++] = fd;
+            } else {
+                chan->lost_fds = true;
+                close(fd);
+            }
+        }
+    }
+    if (msg->msg_flags & MSG_CTRUNC) {
+        chan->lost_fds = true;
+    }
+}
+
+static ssize_t vfio_user_chan_recvmsg(VFIOUserChan *chan, struct iovec *iov,
+                                      unsigned nr_iov)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int) * VFIO_USER_MAX_MSG_FDS)];
+    } control;
+    struct msghdr msg = {
+        .msg_iov = iov,
+        .msg_iovlen = nr_iov,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+    ssize_t ret;
+
+    ret = RETRY_ON_EINTR(recvmsg(chan->fd, &msg,
+                                 MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+    if (ret < 0) {
+        return -errno;
+    }
+    chan->pos += ret;
+    if (msg.msg_controllen || (msg.msg_flags & MSG_CTRUNC)) {
+        vfio_user_chan_keep_fds(chan, &msg);
+    }
+    return ret;
+}
+
+ssize_t vfio_user_chan_fill(VFIOUserChan *chan)
+{
+    struct iovec iov;
+    ssize_t ret;
+
+    if (chan->head) {
+        memmove(chan->buf, chan->buf + chan->head,
+                vfio_user_chan_buffered(chan));
+        chan->tail -= chan->head;
+        chan->head = 0;
+    }
+    iov.iov_base = chan->buf + chan->tail;
+    iov.iov_len = sizeof(chan->buf) - chan->tail;
+    assert(iov.iov_len);
+
+    ret = vfio_user_chan_recvmsg(chan, &iov, 1);
+    if (ret > 0) {
+        chan->tail += ret;
+    }
+    return ret;
+}
+
+ssize_t vfio_user_chan_recv(VFIOUserChan *chan, struct iovec *iov,
+                            unsigned nr_iov)
+{
+    assert(!vfio_user_chan_buffered(chan));
+    return vfio_user_chan_recvmsg(chan, iov, nr_iov);
+}
+
+void vfio_user_chan_peek(const VFIOUserChan *chan, void *to, size_t len)
+{
+    assert(len <= vfio_user_chan_buffered(chan));
+    memcpy(to, chan->buf + chan->head, len);
+}
+
+void vfio_user_chan_consume(VFIOUserChan *chan, size_t len)
+{
+    assert(len <= vfio_user_chan_buffered(chan));
+    chan->head += len;
+    if (chan->head == chan->tail) {
+        chan->head = chan->tail = 0;
+    }
+}
+
+unsigned vfio_user_chan_take_fds(VFIOUserChan *chan, int *to, unsigned max)
+{
+    uint64_t consumed = chan->pos - vfio_user_chan_buffered(chan);
+    unsigned nr = 0;
+
+    while (nr < chan->nr_fds && chan->fd_pos[nr] <= consumed) {
+        if (nr < max) {
+            to[nr] = chan->fds[nr];
+        } else {
+            close(chan->fds[nr]);
+        }
+        nr++;
+    }
+    if (nr) {
+        chan->nr_fds -= nr;
+        memmove(chan->fds, chan->fds + nr, chan->nr_fds * sizeof(*chan->fds));
+        memmove(chan->fd_pos, chan->fd_pos + nr,
+                chan->nr_fds * sizeof(*chan->fd_pos));
+    }
+    return nr;
+}
+
+static void vfio_user_chan_put_fds(struct msghdr *msg, void *control,
+                                   const int *fds, unsigned nr_fds)
+{
+    struct cmsghdr *cmsg;
+
+    msg->msg_control = control;
+    msg->msg_controllen = CMSG_SPACE(sizeof(int) * nr_fds);
+    cmsg = CMSG_FIRSTHDR(msg);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(int) * nr_fds);
+    memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * nr_fds);
+}
+
+/* Drop @len bytes from the front of what is left to be sent. */
+static void vfio_user_chan_advance(VFIOUserTx *tx, size_t len)
+{
+    struct iovec *iov = tx->iov;
+    unsigned nr = tx->nr_iov;
+
+    iov_discard_front(&iov, &nr, len);
+    memmove(tx->iov, iov, nr * sizeof(*iov));
+    tx->nr_iov = nr;
+}
+
+int vfio_user_chan_send(VFIOUserChan *chan, VFIOUserTx *tx)
+{
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int) * VFIO_USER_MAX_MSG_FDS)];
+    } control;
+
+    while (tx->nr_iov) {
+        struct msghdr msg = {
+            .msg_iov = tx->iov,
+            .msg_iovlen = tx->nr_iov,
+        };
+        size_t len = iov_size(tx->iov, tx->nr_iov);
+        ssize_t ret;
+
+        if (tx->nr_fds) {
+            memset(&control, 0, sizeof(control));
+            vfio_user_chan_put_fds(&msg, &control, tx->fds, tx->nr_fds);
+        }
+        ret = RETRY_ON_EINTR(sendmsg(chan->fd, &msg,
+                                     MSG_DONTWAIT | MSG_NOSIGNAL));
+        if (ret < 0) {
+            return -errno;
+        }
+        tx->nr_fds = 0;
+        if (ret == len) {
+            tx->nr_iov = 0;
+        } else {
+            vfio_user_chan_advance(tx, ret);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,185 @@
+/*
+ * vfio-user: looking after a connection while nobody waits on it
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Between accesses somebody must serve the server's commands, send what is
+ * queued, and notice that the server has gone: a handler in an AioContext.
+ *
+ * The kernel wakes everybody who polls a socket, so during accesses this
+ * handler would be woken for every reply along with the thread that waits
+ * for it, a high price on a small machine. Hence parking: a handler that finds
+ * a driver at work takes itself off the socket and looks again by timer, and
+ * comes back when nobody has driven since the last look. Nothing is lost
+ * meanwhile: whoever drives serves everything, and what comes in the
+ * millisecond after is late by less than that.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "conn-int.h"
+#include "trace.h"
+
+#define VFIO_USER_CONN_PARK_MS  1
+/* Messages in a row before others in the AioContext have their turn. */
+#define VFIO_USER_CONN_BG_STEPS 16
+
+static void vfio_user_conn_bg_readable(void *opaque);
+static void vfio_user_conn_bg_writable(void *opaque);
+
+static void vfio_user_conn_bg_watch(VFIOUserConn *conn)
+{
+    aio_set_fd_handler(conn->ctx, conn->chan.fd,
+                       conn->parked ? NULL : vfio_user_conn_bg_readable,
+                       conn->wants_write ? vfio_user_conn_bg_writable : NULL,
+                       NULL, NULL, conn);
+}
+
+static void vfio_user_conn_bg_park(VFIOUserConn *conn, uint64_t drives)
+{
+    conn->drives_seen = drives;
+    if (!conn->parked) {
+        conn->parked = true;
+        vfio_user_conn_bg_watch(conn);
+    }
+    timer_mod(conn->park_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                                VFIO_USER_CONN_PARK_MS);
+}
+
+static void vfio_user_conn_bg_unpark(void *opaque)
+{
+    VFIOUserConn *conn = opaque;
+    uint64_t drives;
+    bool busy;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        busy = conn->driver;
+        drives = conn->nr_drives;
+        if (conn->failed) {
+            return;
+        }
+    }
+    if (busy || drives != conn->drives_seen) {
+        vfio_user_conn_bg_park(conn, drives);
+    } else {
+        conn->parked = false;
+        vfio_user_conn_bg_watch(conn);
+    }
+}
+
+/* A turn as the driver; @readable: there may be something to read. */
+static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
+{
+    uint64_t drives;
+    bool busy, failed, wants_write;
+    int ret = 0;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        drives = conn->nr_drives;
+        failed = conn->failed;
+        busy = conn->driver;
+        if (!busy && !failed) {
+            conn->driver = &conn->ctx;
+        }
+    }
+    if (failed) {
+        /* The descriptor stays readable for ever. */
+        conn->parked = true;
+        conn->wants_write = false;
+        vfio_user_conn_bg_watch(conn);
+        return;
+    }
+    if (busy) {
+        conn->wants_write = false;
+        vfio_user_conn_bg_park(conn, drives);
+        return;
+    }
+
+    for (int i = 0; readable && !ret && i < VFIO_USER_CONN_BG_STEPS; i++) {
+        ret = vfio_user_conn_rx_step(conn);
+    }
+    wants_write = vfio_user_conn_tx_flush(conn);
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        conn->driver = NULL;
+        if (!QTAILQ_EMPTY(&conn->waiters)) {
+            qemu_cond_signal(&QTAILQ_FIRST(&conn->waiters)->cond);
+        }
+    }
+    if (wants_write != conn->wants_write) {
+        conn->wants_write = wants_write;
+        vfio_user_conn_bg_watch(conn);
+    }
+}
+
+static void vfio_user_conn_bg_readable(void *opaque)
+{
+    vfio_user_conn_bg_turn(opaque, true);
+}
+
+static void vfio_user_conn_bg_writable(void *opaque)
+{
+    vfio_user_conn_bg_turn(opaque, false);
+}
+
+/* Whatever came to pass, the next turn finds out. */
+static void vfio_user_conn_bg_look(void *opaque)
+{
+    VFIOUserConn *conn = opaque;
+
+    conn->parked = false;
+    conn->wants_write = true;
+    vfio_user_conn_bg_watch(conn);
+}
+
+void vfio_user_conn_start(VFIOUserConn *conn, AioContext *ctx)
+{
+    conn->ctx = ctx;
+    conn->park_timer = aio_timer_new(ctx, QEMU_CLOCK_REALTIME, SCALE_MS,
+                                     vfio_user_conn_bg_unpark, conn);
+    conn->look_bh = aio_bh_new(ctx, vfio_user_conn_bg_look, conn);
+    qemu_bh_schedule(conn->look_bh);
+}
+
+void vfio_user_conn_bg_kick(VFIOUserConn *conn)
+{
+    /* Once @failed is set the bottom half may go away. */
+    QEMU_LOCK_GUARD(&conn->lock);
+    if (conn->ctx && !conn->failed) {
+        qemu_bh_schedule(conn->look_bh);
+    }
+}
+
+typedef struct VFIOUserConnStop {
+    VFIOUserConn *conn;
+    QemuEvent done;
+} VFIOUserConnStop;
+
+static void vfio_user_conn_bg_leave(void *opaque)
+{
+    VFIOUserConnStop *stop = opaque;
+    VFIOUserConn *conn = stop->conn;
+
+    qemu_bh_delete(conn->look_bh);
+    timer_free(conn->park_timer);
+    aio_set_fd_handler(conn->ctx, conn->chan.fd, NULL, NULL, NULL, NULL, NULL);
+    qemu_event_set(&stop->done);
+}
+
+void vfio_user_conn_bg_stop(VFIOUserConn *conn)
+{
+    VFIOUserConnStop stop = { .conn = conn };
+
+    if (!conn->ctx) {
+        return;
+    }
+    qemu_event_init(&stop.done, false);
+    if (qemu_get_current_aio_context() == conn->ctx) {
+        vfio_user_conn_bg_leave(&stop);
+    } else {
+        aio_bh_schedule_oneshot(conn->ctx, vfio_user_conn_bg_leave, &stop);
+    }
+    qemu_event_wait(&stop.done);
+    qemu_event_destroy(&stop.done);
+    conn->ctx = NULL;
+}

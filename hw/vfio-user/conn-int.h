@@ -1,0 +1,192 @@
+/*
+ * vfio-user: what the files of the connection share
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Locks, outermost first: @send_lock, @lock. No system call is made under
+ * @lock. Under @send_lock only the non-blocking sendmsg() is.
+ */
+
+#ifndef HW_VFIO_USER_CONN_INT_H
+#define HW_VFIO_USER_CONN_INT_H
+
+#include "qemu/lockable.h"
+#include "qemu/queue.h"
+#include "qemu/event_notifier.h"
+#include "qapi/error.h"
+#include "conn.h"
+#include "chan.h"
+
+/*
+ * QEMU is compiled so that variables on the stack are cleared first. Too dear
+ * for the large ones on the path of a register access.
+ */
+#if __has_attribute(uninitialized)
+#define VFIO_USER_UNINITIALIZED __attribute__((uninitialized))
+#else
+#define VFIO_USER_UNINITIALIZED
+#endif
+
+/* Replies to the server's commands that may wait for room in the socket. */
+#define VFIO_USER_CONN_MAX_REPLIES      64
+
+/**
+ * VFIOUserConnTx: a message that is being sent
+ * @header: the first piece of @msg
+ * @msg:    what is left of it
+ * @started: part of it is out, the rest must follow. Under send_lock.
+ * @sent:   all of it is out. Under lock.
+ * @free:   called when it is out or the connection ends; NULL when the sender
+ *          waits for @sent
+ */
+typedef struct VFIOUserConnTx {
+    struct vfio_user_header header;
+    VFIOUserTx msg;
+    bool queued;
+    bool started;
+    bool sent;
+    void (*free)(VFIOUserConn *conn, struct VFIOUserConnTx *tx);
+    QSIMPLEQ_ENTRY(VFIOUserConnTx) next;
+} VFIOUserConnTx;
+
+/**
+ * VFIOUserConnCommand: a command of the server while we serve it
+ * @header, @rw: as received
+ * @is_write: DMA_WRITE
+ * @ret: 0 or the -errno that the server gets
+ * @dma: valid when @mapped
+ * @tx, @reply: the reply; @tx must be first
+ */
+typedef struct VFIOUserConnCommand {
+    VFIOUserConnTx tx;
+    struct vfio_user_header header;
+    struct vfio_user_dma_rw rw;
+    bool is_write;
+    bool mapped;
+    int ret;
+    uint64_t done;
+    VFIOUserDMA dma;
+} VFIOUserConnCommand;
+
+typedef struct VFIOUserConnSlot {
+    VFIOUserRequest *req;   /* NULL: the owner gave up, drop the reply */
+    uint16_t id;
+    uint16_t command;
+    size_t room;            /* payload bytes the reply may have */
+    bool used;
+} VFIOUserConnSlot;
+
+typedef enum VFIOUserRxState {
+    VFIO_USER_RX_HEADER,
+    VFIO_USER_RX_REPLY,
+    VFIO_USER_RX_DMA_ARGS,
+    VFIO_USER_RX_DMA_DATA,
+    VFIO_USER_RX_DRAIN,
+} VFIOUserRxState;
+
+/* A thread in vfio_user_conn_wait_locked(). */
+typedef struct VFIOUserWaiter {
+    QemuCond cond;
+    const void *key;
+    QTAILQ_ENTRY(VFIOUserWaiter) next;
+} VFIOUserWaiter;
+
+struct VFIOUserConn {
+    /* Set once */
+    char *name;
+    const VFIOUserConnOps *ops;
+    void *opaque;
+    unsigned timeout_ms;
+    uint64_t max_xfer;
+    EventNotifier kick;     /* tells a driver in poll() to look at @tx_queue */
+    AioContext *ctx;        /* NULL before vfio_user_conn_start() */
+    QEMUTimer *park_timer;
+    QEMUBH *look_bh;
+
+    VFIOUserChan chan;      /* receive side: the driver; send: send_lock */
+
+    QemuMutex send_lock;
+    QSIMPLEQ_HEAD(, VFIOUserConnTx) tx_queue;
+
+    QemuMutex lock;
+    /* Under @lock */
+    const void *driver;     /* who reads: a VFIOUserWaiter, &ctx, or NULL */
+    bool driver_polls;      /* the driver may be in poll() */
+    uint64_t nr_drives;     /* times that a waiter became the driver */
+    QTAILQ_HEAD(, VFIOUserWaiter) waiters;
+    VFIOUserConnSlot slots[VFIO_USER_CONN_MAX_REQUESTS];
+    uint16_t free_slots[VFIO_USER_CONN_MAX_REQUESTS];
+    unsigned nr_free;
+    bool lockstep;
+    unsigned nr_replies;
+    bool closing;
+    bool failed;
+    Error *error;
+    QemuCond rx_idle;
+    bool rx_busy;           /* the driver may be touching @rx.req's memory */
+
+    /* The driver's; @req changes only under @lock */
+    struct {
+        VFIOUserRxState state;
+        struct vfio_user_header header;
+        size_t left;        /* payload bytes still to come */
+        size_t got;         /* payload bytes stored so far */
+        VFIOUserRequest *req;
+        VFIOUserConnSlot *slot;
+        VFIOUserConnCommand *cmd;
+    } rx;
+
+    /* AioContext thread only */
+    uint64_t drives_seen;
+    bool parked;
+    bool wants_write;
+};
+
+/* conn.c */
+void vfio_user_conn_wake_locked(VFIOUserConn *conn, const void *key);
+void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
+                                    VFIOUserConnSlot *slot);
+
+/* conn-rx.c */
+
+/**
+ * vfio_user_conn_rx_step: receive once and handle all that is complete
+ *
+ * Driver only. Returns 0, -EAGAIN when nothing was there, -EPIPE when the
+ * connection failed.
+ */
+int vfio_user_conn_rx_step(VFIOUserConn *conn);
+void vfio_user_conn_rx_cleanup(VFIOUserConn *conn);
+
+/* conn-tx.c */
+
+/**
+ * vfio_user_conn_tx_send: send @tx now or queue it
+ *
+ * Returns 0 when it is out, -EAGAIN when it was queued, -EPIPE.
+ */
+int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx);
+
+/**
+ * vfio_user_conn_tx_flush: send what is queued. Driver only.
+ *
+ * Returns true when something is left.
+ */
+bool vfio_user_conn_tx_flush(VFIOUserConn *conn);
+
+/**
+ * vfio_user_conn_tx_cancel: take back a message that was queued
+ *
+ * Returns true when nothing of it was or will be sent. What is left of a
+ * message that was begun moves to memory of its own, so that @tx may go.
+ */
+bool vfio_user_conn_tx_cancel(VFIOUserConn *conn, VFIOUserConnTx *tx);
+void vfio_user_conn_tx_cleanup(VFIOUserConn *conn);
+
+/* conn-bg.c */
+void vfio_user_conn_bg_stop(VFIOUserConn *conn);
+
+/* Have the AioContext look at the socket and @tx_queue again. Any thread. */
+void vfio_user_conn_bg_kick(VFIOUserConn *conn);
+
+#endif /* HW_VFIO_USER_CONN_INT_H */

@@ -1,0 +1,448 @@
+/*
+ * vfio-user: requests, replies and the server's commands on a connection
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A register read is one small message out and one back. What makes it slow
+ * is waking a second thread to receive the reply, so the thread that waits
+ * receives it itself. At any time at most one thread is the driver: it reads
+ * the socket (conn-rx.c), completes whoever's request was answered, serves
+ * the server's commands and sends what could not be sent at once (conn-tx.c).
+ * Others that wait sleep until their own request is done or the driver
+ * leaves, when one of them takes over. While nobody waits the AioContext is
+ * the driver (conn-bg.c).
+ *
+ * Rejected: a reader thread of its own (two wake-ups a read instead of one);
+ * one lock around send and receive (no pipelining, and a stopped server would
+ * hold up even those who only want to give up).
+ *
+ * Invariants:
+ * - The driver leaves no complete message in the channel's buffer, so
+ *   whatever is to be done shows as readability of the socket.
+ * - A request's memory is touched only by the driver while @rx_busy. A
+ *   request that gives up waits for that to end, which takes no waiting of
+ *   its own. Its slot stays taken until the late reply has been dropped.
+ * - @failed is set once and for good, wakes everybody, and nothing is sent or
+ *   received afterwards.
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include "qemu/iov.h"
+#include "conn-int.h"
+#include "trace.h"
+
+typedef bool VFIOUserReady(VFIOUserConn *conn, const void *key);
+
+/* Slots -------------------------------------------------------------------- */
+
+static bool vfio_user_conn_has_slot(VFIOUserConn *conn, const void *key)
+{
+    return conn->nr_free >= (conn->lockstep ? VFIO_USER_CONN_MAX_REQUESTS : 1);
+}
+
+static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
+                                                        VFIOUserRequest *req)
+{
+    VFIOUserConnSlot *slot;
+
+    if (!vfio_user_conn_has_slot(conn, conn)) {
+        return NULL;
+    }
+    slot = &conn->slots[conn->free_slots[--conn->nr_free]];
+    slot->used = true;
+    slot->req = req;
+    slot->command = req->command;
+    slot->room = iov_size(req->in, req->nr_in);
+    return slot;
+}
+
+void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
+                                    VFIOUserConnSlot *slot)
+{
+    slot->used = false;
+    slot->req = NULL;
+    slot->id += VFIO_USER_CONN_MAX_REQUESTS;
+    conn->free_slots[conn->nr_free++] = slot - conn->slots;
+    vfio_user_conn_wake_locked(conn, conn);
+}
+
+/* Waiting ------------------------------------------------------------------ */
+
+/* Wake those who wait for @key. */
+void vfio_user_conn_wake_locked(VFIOUserConn *conn, const void *key)
+{
+    VFIOUserWaiter *w;
+
+    QTAILQ_FOREACH(w, &conn->waiters, next) {
+        if (w->key == key) {
+            qemu_cond_signal(&w->cond);
+        }
+    }
+}
+
+static int vfio_user_conn_ms_left(int64_t deadline)
+{
+    int64_t us = deadline - g_get_monotonic_time();
+
+    return us <= 0 ? 0 : MIN(DIV_ROUND_UP(us, 1000), INT_MAX);
+}
+
+/* One turn as the driver: sleep until something can be done, and do it. */
+static void vfio_user_conn_drive(VFIOUserConn *conn, int64_t deadline)
+{
+    bool more = vfio_user_conn_tx_flush(conn);
+    struct pollfd pfd[2] = {
+        { .fd = conn->chan.fd, .events = POLLIN | (more ? POLLOUT : 0) },
+        { .fd = event_notifier_get_fd(&conn->kick), .events = POLLIN },
+    };
+    int ret = poll(pfd, ARRAY_SIZE(pfd), vfio_user_conn_ms_left(deadline));
+
+    if (ret <= 0) {
+        return;
+    }
+    if (pfd[1].revents) {
+        event_notifier_test_and_clear(&conn->kick);
+    }
+    if (pfd[0].revents & ~POLLOUT) {
+        vfio_user_conn_rx_step(conn);
+    }
+}
+
+static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
+                                              VFIOUserWaiter *w,
+                                              VFIOUserReady *ready,
+                                              int64_t deadline)
+{
+    conn->driver = w;
+    conn->driver_polls = true;
+    conn->nr_drives++;
+    do {
+        qemu_mutex_unlock(&conn->lock);
+        vfio_user_conn_drive(conn, deadline);
+        qemu_mutex_lock(&conn->lock);
+    } while (!conn->failed && !ready(conn, w->key) &&
+             g_get_monotonic_time() < deadline);
+    conn->driver = NULL;
+    conn->driver_polls = false;
+}
+
+/*
+ * Called and left with @lock held. Returns true when @ready is, false when the
+ * deadline passed or the connection failed first.
+ */
+static bool vfio_user_conn_wait_locked(VFIOUserConn *conn,
+                                       VFIOUserReady *ready, const void *key,
+                                       int64_t deadline)
+{
+    VFIOUserWaiter w = { .key = key };
+
+    if (ready(conn, key)) {
+        return true;
+    }
+    qemu_cond_init(&w.cond);
+    while (!ready(conn, key) && !conn->failed &&
+           g_get_monotonic_time() < deadline) {
+        if (!conn->driver) {
+            vfio_user_conn_drive_until_locked(conn, &w, ready, deadline);
+            continue;
+        }
+        QTAILQ_INSERT_TAIL(&conn->waiters, &w, next);
+        qemu_cond_timedwait(&w.cond, &conn->lock,
+                            vfio_user_conn_ms_left(deadline));
+        QTAILQ_REMOVE(&conn->waiters, &w, next);
+    }
+    qemu_cond_destroy(&w.cond);
+
+    if (!conn->driver && !QTAILQ_EMPTY(&conn->waiters)) {
+        qemu_cond_signal(&QTAILQ_FIRST(&conn->waiters)->cond);
+    }
+    return ready(conn, key);
+}
+
+static bool vfio_user_conn_is_done(VFIOUserConn *conn, const void *key)
+{
+    const VFIOUserRequest *req = key;
+
+    return req->state == VFIO_USER_REQUEST_DONE;
+}
+
+static bool vfio_user_conn_is_sent(VFIOUserConn *conn, const void *key)
+{
+    const VFIOUserConnTx *tx = key;
+
+    return tx->sent;
+}
+
+/* Sending ------------------------------------------------------------------ */
+
+static void vfio_user_conn_finish_locked(VFIOUserRequest *req, int ret)
+{
+    req->ret = ret;
+    req->in_len = 0;
+    req->nr_in_fds = 0;
+    req->state = VFIO_USER_REQUEST_DONE;
+}
+
+static int64_t vfio_user_conn_deadline(VFIOUserConn *conn,
+                                       const VFIOUserRequest *req)
+{
+    return g_get_monotonic_time() +
+           (req->timeout_ms ? req->timeout_ms : conn->timeout_ms) *
+           (int64_t)1000;
+}
+
+static void vfio_user_conn_set_tx(VFIOUserConnTx *tx,
+                                  const VFIOUserRequest *req, uint32_t flags)
+{
+    assert(req->nr_out < VFIO_USER_CONN_MAX_IOV);
+    tx->header = (struct vfio_user_header) {
+        .id = req->id,
+        .command = req->command,
+        .size = sizeof(tx->header) + iov_size(req->out, req->nr_out),
+        .flags = VFIO_USER_TYPE_COMMAND | flags,
+    };
+    tx->msg.iov[0].iov_base = &tx->header;
+    tx->msg.iov[0].iov_len = sizeof(tx->header);
+    memcpy(tx->msg.iov + 1, req->out, req->nr_out * sizeof(*req->out));
+    tx->msg.nr_iov = 1 + req->nr_out;
+    tx->msg.fds = req->fds;
+    tx->msg.nr_fds = req->nr_fds;
+    tx->free = NULL;
+}
+
+/*
+ * Send and, where the socket is full, wait for room. Returns 0 when the
+ * message is out or will be; -ETIMEDOUT or -EPIPE when the server never gets
+ * it; -EINPROGRESS when the deadline passed with part of it out.
+ */
+static int vfio_user_conn_send(VFIOUserConn *conn, VFIOUserConnTx *tx,
+                               int64_t deadline)
+{
+    int ret = vfio_user_conn_tx_send(conn, tx);
+    bool sent;
+
+    if (ret != -EAGAIN) {
+        return ret;
+    }
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        sent = vfio_user_conn_wait_locked(conn, vfio_user_conn_is_sent, tx,
+                                          deadline);
+    }
+    if (sent) {
+        return 0;
+    }
+    if (vfio_user_conn_tx_cancel(conn, tx)) {
+        return vfio_user_conn_broken(conn) ? -EPIPE : -ETIMEDOUT;
+    }
+    vfio_user_conn_bg_kick(conn);
+    if (vfio_user_conn_broken(conn)) {
+        return -EPIPE;
+    }
+    return tx->started ? -EINPROGRESS : 0;
+}
+
+void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
+{
+    VFIOUserConnSlot *slot;
+    VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
+    int ret;
+
+    req->deadline = vfio_user_conn_deadline(conn, req);
+    req->state = VFIO_USER_REQUEST_PENDING;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        vfio_user_conn_wait_locked(conn, vfio_user_conn_has_slot, conn,
+                                   req->deadline);
+        slot = conn->failed ? NULL : vfio_user_conn_get_slot_locked(conn, req);
+        if (!slot) {
+            vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE
+                                                           : -ETIMEDOUT);
+            return;
+        }
+        req->id = slot->id;
+    }
+
+    vfio_user_conn_set_tx(&tx, req, 0);
+    trace_vfio_user_conn_request(conn->name, req->id, req->command,
+                                 tx.header.size, req->nr_fds);
+    ret = vfio_user_conn_send(conn, &tx, req->deadline);
+    if (ret == -ETIMEDOUT) {
+        /* The server never saw it: there will be no reply to drop. */
+        QEMU_LOCK_GUARD(&conn->lock);
+        if (req->state == VFIO_USER_REQUEST_PENDING) {
+            vfio_user_conn_put_slot_locked(conn, slot);
+            vfio_user_conn_finish_locked(req, ret);
+        }
+    }
+}
+
+/* The request gives up, or its connection did: take its memory back. */
+static void vfio_user_conn_abandon_locked(VFIOUserConn *conn,
+                                          VFIOUserRequest *req)
+{
+    VFIOUserConnSlot *slot =
+        &conn->slots[req->id % VFIO_USER_CONN_MAX_REQUESTS];
+
+    while (conn->rx_busy && conn->rx.req == req) {
+        qemu_cond_wait(&conn->rx_idle, &conn->lock);
+    }
+    if (conn->rx.req == req) {
+        conn->rx.req = NULL;
+    }
+    if (req->state == VFIO_USER_REQUEST_DONE) {
+        return;
+    }
+    if (slot->req == req) {
+        slot->req = NULL;
+    }
+    vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : -ETIMEDOUT);
+    trace_vfio_user_conn_give_up(conn->name, req->id, req->command, req->ret);
+}
+
+int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+
+    if (!vfio_user_conn_wait_locked(conn, vfio_user_conn_is_done, req,
+                                    req->deadline) || conn->failed) {
+        vfio_user_conn_abandon_locked(conn, req);
+    }
+    req->state = VFIO_USER_REQUEST_IDLE;
+    return req->ret;
+}
+
+int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req)
+{
+    vfio_user_conn_submit(conn, req);
+    return vfio_user_conn_wait(conn, req);
+}
+
+int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req)
+{
+    VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
+    int ret;
+
+    if (vfio_user_conn_broken(conn)) {
+        return -EPIPE;
+    }
+    req->id = 0;
+    vfio_user_conn_set_tx(&tx, req, VFIO_USER_NO_REPLY);
+    trace_vfio_user_conn_post(conn->name, req->command, tx.header.size);
+    ret = vfio_user_conn_send(conn, &tx, vfio_user_conn_deadline(conn, req));
+    return ret == -EINPROGRESS ? 0 : ret;
+}
+
+/* Life --------------------------------------------------------------------- */
+
+VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
+                                 const VFIOUserConnOps *ops, void *opaque,
+                                 unsigned timeout_ms)
+{
+    VFIOUserConn *conn = g_new0(VFIOUserConn, 1);
+
+    conn->name = g_strdup(name);
+    conn->ops = ops;
+    conn->opaque = opaque;
+    conn->timeout_ms = timeout_ms;
+    conn->max_xfer = VFIO_USER_DEFAULT_MAX_DATA_XFER;
+    vfio_user_chan_init(&conn->chan, fd);
+    event_notifier_init(&conn->kick, false);
+    qemu_mutex_init(&conn->send_lock);
+    qemu_mutex_init(&conn->lock);
+    qemu_cond_init(&conn->rx_idle);
+    QSIMPLEQ_INIT(&conn->tx_queue);
+    QTAILQ_INIT(&conn->waiters);
+
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        conn->slots[i].id = i;
+        conn->free_slots[i] = VFIO_USER_CONN_MAX_REQUESTS - 1 - i;
+    }
+    conn->nr_free = VFIO_USER_CONN_MAX_REQUESTS;
+    return conn;
+}
+
+void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
+{
+    conn->max_xfer = max_xfer;
+}
+
+void vfio_user_conn_set_lockstep(VFIOUserConn *conn)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    conn->lockstep = true;
+}
+
+bool vfio_user_conn_lockstep(VFIOUserConn *conn)
+{
+    return qatomic_read(&conn->lockstep);
+}
+
+/* The first reason counts. */
+void vfio_user_conn_fail(VFIOUserConn *conn, Error *err)
+{
+    VFIOUserWaiter *w;
+    bool tell;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        if (conn->failed) {
+            error_free(err);
+            return;
+        }
+        conn->failed = true;
+        conn->error = err;
+        tell = !conn->closing;
+        QTAILQ_FOREACH(w, &conn->waiters, next) {
+            qemu_cond_signal(&w->cond);
+        }
+    }
+    trace_vfio_user_conn_failed(conn->name, error_get_pretty(err));
+    /* Wakes a driver in poll(). The descriptor lives as long as @conn. */
+    shutdown(conn->chan.fd, SHUT_RDWR);
+    if (tell) {
+        conn->ops->failed(conn->opaque);
+    }
+}
+
+void vfio_user_conn_close(VFIOUserConn *conn)
+{
+    Error *err = NULL;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        conn->closing = true;
+    }
+    error_setg(&err, "closed");
+    vfio_user_conn_fail(conn, err);
+}
+
+void vfio_user_conn_stop(VFIOUserConn *conn)
+{
+    vfio_user_conn_close(conn);
+    vfio_user_conn_bg_stop(conn);
+}
+
+void vfio_user_conn_free(VFIOUserConn *conn)
+{
+    vfio_user_conn_stop(conn);
+    vfio_user_conn_rx_cleanup(conn);
+    vfio_user_conn_tx_cleanup(conn);
+    vfio_user_chan_cleanup(&conn->chan);
+    event_notifier_cleanup(&conn->kick);
+    qemu_cond_destroy(&conn->rx_idle);
+    qemu_mutex_destroy(&conn->lock);
+    qemu_mutex_destroy(&conn->send_lock);
+    error_free(conn->error);
+    g_free(conn->name);
+    g_free(conn);
+}
+
+bool vfio_user_conn_broken(VFIOUserConn *conn)
+{
+    return qatomic_read(&conn->failed);
+}
+
+Error *vfio_user_conn_error(VFIOUserConn *conn)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    return conn->error ? error_copy(conn->error) : NULL;
+}

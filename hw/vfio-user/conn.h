@@ -1,0 +1,207 @@
+/*
+ * vfio-user: requests, replies and the server's commands on a connection
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VFIO_USER_CONN_H
+#define HW_VFIO_USER_CONN_H
+
+#include "qemu/thread.h"
+#include "block/aio.h"
+#include "hw/vfio-user/wire.h"
+
+typedef struct VFIOUserConn VFIOUserConn;
+
+/* Requests that may wait for their replies at once. */
+#define VFIO_USER_CONN_MAX_REQUESTS     256
+/* Pieces of memory in one request, and in one reply. */
+#define VFIO_USER_CONN_MAX_IOV          8
+/* Pieces of guest memory that one DMA command may touch. */
+#define VFIO_USER_CONN_MAX_DMA_IOV      64
+
+/**
+ * VFIOUserDMA: guest memory that a server's command is reading or writing
+ * @iov, @nr_iov: where it is; valid from begin to end
+ * @opaque: for the two functions below
+ */
+typedef struct VFIOUserDMA {
+    struct iovec iov[VFIO_USER_CONN_MAX_DMA_IOV];
+    unsigned nr_iov;
+    void *opaque;
+} VFIOUserDMA;
+
+/**
+ * VFIOUserConnOps: what a connection needs from its owner
+ *
+ * Each is called from whatever thread reads, with or without the BQL, and
+ * must neither take the BQL nor wait.
+ *
+ * @dma_begin: pin [@addr, @addr + @count) for the server and fill @dma.
+ *     @is_write: the server writes. Returns 0 or -errno. (DMA_READ, DMA_WRITE)
+ * @dma_end: done with it. @done bytes from its beginning were written.
+ * @failed: the connection is lost for good; called once. The reason is in
+ *     vfio_user_conn_error().
+ */
+typedef struct VFIOUserConnOps {
+    int (*dma_begin)(void *opaque, uint64_t addr, uint64_t count,
+                     bool is_write, VFIOUserDMA *dma);
+    void (*dma_end)(void *opaque, VFIOUserDMA *dma, bool is_write,
+                    uint64_t done);
+    void (*failed)(void *opaque);
+} VFIOUserConnOps;
+
+typedef enum VFIOUserRequestState {
+    VFIO_USER_REQUEST_IDLE,
+    VFIO_USER_REQUEST_PENDING,
+    VFIO_USER_REQUEST_DONE,
+} VFIOUserRequestState;
+
+/**
+ * VFIOUserRequest: one command of ours
+ *
+ * The caller sets the first group, keeps the memory alive and untouched from
+ * vfio_user_conn_submit() until vfio_user_conn_wait() returns, and finds the
+ * outcome in the second. The third is the engine's.
+ *
+ * @command: enum vfio_user_command
+ * @out, @nr_out: payload to send
+ * @fds, @nr_fds: descriptors to send; they stay the caller's
+ * @in, @nr_in: room for the reply's payload
+ * @in_fds, @max_in_fds: room for descriptors of the reply; the caller owns
+ *     those stored, surplus ones are closed
+ * @timeout_ms: from submission to reply; 0: the connection's default
+ *
+ * @ret: 0; -errno of the server (clamped to 1..4095, 0 becomes EIO);
+ *     -ETIMEDOUT when the deadline passed (the reply is dropped should it
+ *     still come); -EPIPE when the connection is lost
+ * @in_len: bytes of payload received
+ * @nr_in_fds: descriptors that came, stored or not
+ */
+typedef struct VFIOUserRequest {
+    uint16_t command;
+    const struct iovec *out;
+    unsigned nr_out;
+    const int *fds;
+    unsigned nr_fds;
+    struct iovec *in;
+    unsigned nr_in;
+    int *in_fds;
+    unsigned max_in_fds;
+    unsigned timeout_ms;
+
+    int ret;
+    size_t in_len;
+    unsigned nr_in_fds;
+
+    VFIOUserRequestState state;
+    uint16_t id;
+    int64_t deadline;
+    struct VFIOUserConnTx *tx;
+} VFIOUserRequest;
+
+/**
+ * vfio_user_conn_new: take over a connected socket
+ * @fd:   a connected UNIX stream socket; owned from now on
+ * @name: for messages and trace events; copied
+ * @ops, @opaque: see above; both outlive the connection
+ * @timeout_ms: default deadline of a request
+ *
+ * Nothing is read in the background before vfio_user_conn_start().
+ */
+VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
+                                 const VFIOUserConnOps *ops, void *opaque,
+                                 unsigned timeout_ms);
+
+/**
+ * vfio_user_conn_set_limits: apply what was negotiated
+ * @max_xfer: bytes that one DMA command of the server may carry
+ *
+ * Before vfio_user_conn_start(), without requests in flight.
+ */
+void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer);
+
+/**
+ * vfio_user_conn_start: look after the socket in @ctx while nobody waits
+ * @ctx: serves the server's commands and notices that the server has gone;
+ *     must outlive vfio_user_conn_stop()
+ */
+void vfio_user_conn_start(VFIOUserConn *conn, AioContext *ctx);
+
+/**
+ * vfio_user_conn_close: fail the connection on purpose
+ *
+ * Every waiter returns -EPIPE at once; the owner's @failed is not called.
+ * Any thread.
+ */
+void vfio_user_conn_close(VFIOUserConn *conn);
+
+/**
+ * vfio_user_conn_stop: close, and leave the AioContext for good
+ *
+ * Not from a callback in VFIOUserConnOps.
+ */
+void vfio_user_conn_stop(VFIOUserConn *conn);
+
+/* Stop and free. No thread may be in a call on @conn. */
+void vfio_user_conn_free(VFIOUserConn *conn);
+
+/**
+ * vfio_user_conn_submit: send a request, do not wait for the reply
+ *
+ * Returns at once unless too many are in flight or the socket is full; then
+ * it waits, serving the connection, up to the request's deadline. The outcome
+ * of any failure is in @req as if the reply had told it. Any thread.
+ */
+void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/**
+ * vfio_user_conn_wait: wait for the reply of a submitted request
+ *
+ * The waiting thread reads the socket itself when nobody else does, and then
+ * completes others' requests and serves the server's commands as they come.
+ * Returns @req->ret. Any thread.
+ */
+int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/* Submit and wait. */
+int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/**
+ * vfio_user_conn_post: send a command that gets no reply (no_reply)
+ *
+ * Uses @command, @out, @fds and @timeout_ms of @req. Returns when the socket
+ * has taken the message: 0, -ETIMEDOUT when it did not in time (nothing was
+ * sent), -EPIPE. Commands are handled in the order in which they were sent,
+ * so any later reply tells that this one was handled. Any thread.
+ */
+int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/**
+ * vfio_user_conn_set_lockstep: never have two requests at the server at once
+ *
+ * Without a twin socket some servers (libvfio-user) take whatever follows
+ * their own command for its reply, so a request of ours must not cross it.
+ * While one request is at the server, it can only send commands that we serve
+ * in between. Any thread; cannot be undone. Callers of vfio_user_conn_post()
+ * have to use vfio_user_conn_call() then.
+ */
+void vfio_user_conn_set_lockstep(VFIOUserConn *conn);
+bool vfio_user_conn_lockstep(VFIOUserConn *conn);
+
+/**
+ * vfio_user_conn_fail: give the connection up
+ * @err: the reason; owned from now on, dropped when there was one before
+ *
+ * Every waiter returns -EPIPE at once; @failed of the owner is called unless
+ * the connection had failed or was closed before. Any thread.
+ */
+void vfio_user_conn_fail(VFIOUserConn *conn, Error *err);
+
+/* True once the connection has failed or was closed. Any thread. */
+bool vfio_user_conn_broken(VFIOUserConn *conn);
+
+/* Why it failed: a copy, or NULL. The caller frees it. Any thread. */
+Error *vfio_user_conn_error(VFIOUserConn *conn);
+
+#endif /* HW_VFIO_USER_CONN_H */
