@@ -1,0 +1,449 @@
+/*
+ * vfio-user: the DMA windows of one device
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The third IOMMU backend of hw/vfio. A window that the kernel would pin and
+ * map becomes a DMA_MAP message: with the descriptor of the memory when guest
+ * RAM is shared, so that the server maps it, too; without one when it is
+ * private, and then the server asks for each access with DMA_READ and
+ * DMA_WRITE (dma.c).
+ *
+ * A guest's memory is many windows, and one round trip for each would show at
+ * start. So within a transaction of the memory listener messages are sent
+ * and not waited for; commit collects all replies. Outside of one (vIOMMU,
+ * virtio-mem) each call waits, since its caller relies on the result.
+ *
+ * hw/vfio stops the VM when a map fails at run time. A server that refuses a
+ * window is no reason for that: the device goes offline instead, and every
+ * call succeeds from then on. During realize errors go where hw/vfio expects
+ * them.
+ *
+ * Memory that belongs to another device (a BAR mapped through) has no
+ * descriptor, and dma.c refuses it; it gets no window.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "exec/address-spaces.h"
+#include "exec/ramblock.h"
+#include "system/hostmem.h"
+#include "container.h"
+#include "trace.h"
+
+typedef struct VFIOUserWindow {
+    IntervalTreeNode node;
+} VFIOUserWindow;
+
+/* DMA_MAP or DMA_UNMAP on its way */
+typedef struct VFIOUserWindowMsg {
+    VFIOUserRequest req;
+    union {
+        struct vfio_user_dma_map map;
+        struct vfio_user_dma_unmap unmap;
+    } out;
+    struct vfio_user_dma_unmap reply;
+    struct iovec out_iov;
+    struct iovec in_iov;
+    int fd;
+    QSIMPLEQ_ENTRY(VFIOUserWindowMsg) next;
+} VFIOUserWindowMsg;
+
+static VFIOUserContainer *vfio_user_container(const VFIOContainerBase *base)
+{
+    return VFIO_IOMMU_USER((Object *)base);
+}
+
+/* Messages ------------------------------------------------------------------ */
+
+static void vfio_user_container_send(VFIOUserContainer *c,
+                                     VFIOUserWindowMsg *msg)
+{
+    msg->out_iov.iov_base = &msg->out;
+    msg->req.out = &msg->out_iov;
+    msg->req.nr_out = 1;
+    vfio_user_conn_submit(c->udev->conn, &msg->req);
+    QSIMPLEQ_INSERT_TAIL(&c->pending, msg, next);
+}
+
+static void vfio_user_container_send_map(VFIOUserContainer *c, uint64_t iova,
+                                         uint64_t size, uint32_t flags,
+                                         int fd, uint64_t offset)
+{
+    VFIOUserWindowMsg *msg = g_new0(VFIOUserWindowMsg, 1);
+
+    msg->out.map = (struct vfio_user_dma_map) {
+        .argsz = sizeof(msg->out.map),
+        .flags = flags,
+        .offset = fd < 0 ? 0 : offset,
+        .addr = iova,
+        .size = size,
+    };
+    msg->out_iov.iov_len = sizeof(msg->out.map);
+    msg->fd = fd;
+    msg->req.command = VFIO_USER_DMA_MAP;
+    msg->req.fds = &msg->fd;
+    msg->req.nr_fds = fd < 0 ? 0 : 1;
+    vfio_user_container_send(c, msg);
+}
+
+static void vfio_user_container_send_unmap(VFIOUserContainer *c, uint64_t iova,
+                                           uint64_t size)
+{
+    VFIOUserWindowMsg *msg = g_new0(VFIOUserWindowMsg, 1);
+
+    msg->out.unmap = (struct vfio_user_dma_unmap) {
+        .argsz = sizeof(msg->out.unmap),
+        .addr = iova,
+        .size = size,
+    };
+    msg->out_iov.iov_len = sizeof(msg->out.unmap);
+    msg->in_iov.iov_base = &msg->reply;
+    msg->in_iov.iov_len = sizeof(msg->reply);
+    msg->req.command = VFIO_USER_DMA_UNMAP;
+    msg->req.in = &msg->in_iov;
+    msg->req.nr_in = 1;
+    vfio_user_container_send(c, msg);
+}
+
+/* Returns 0 or -errno with @errp set. */
+static int vfio_user_container_result(VFIOUserContainer *c,
+                                      VFIOUserWindowMsg *msg, Error **errp)
+{
+    bool map = msg->req.command == VFIO_USER_DMA_MAP;
+    uint64_t iova = map ? msg->out.map.addr : msg->out.unmap.addr;
+    uint64_t size = map ? msg->out.map.size : msg->out.unmap.size;
+    int ret = vfio_user_conn_wait(c->udev->conn, &msg->req);
+
+    if (ret) {
+        error_setg(errp, "%s of 0x%" PRIx64 " bytes at 0x%" PRIx64
+                   " failed: %s", map ? "DMA_MAP" : "DMA_UNMAP", size, iova,
+                   ret == -ETIMEDOUT ? "the server did not answer in time"
+                                     : strerror(-ret));
+        return ret;
+    }
+    if (!map && !vfio_user_wire_check_dma_unmap(&msg->reply, msg->req.in_len,
+                                                &msg->out.unmap, errp)) {
+        error_prepend(errp, "DMA_UNMAP: ");
+        return -EIO;
+    }
+    return 0;
+}
+
+/* Collect every reply; all of them, also after one has failed. */
+static int vfio_user_container_collect(VFIOUserContainer *c, Error **errp)
+{
+    int first = 0;
+
+    while (!QSIMPLEQ_EMPTY(&c->pending)) {
+        VFIOUserWindowMsg *msg = QSIMPLEQ_FIRST(&c->pending);
+        int ret;
+
+        QSIMPLEQ_REMOVE_HEAD(&c->pending, next);
+        ret = vfio_user_container_result(c, msg, first ? NULL : errp);
+        first = first ? first : ret;
+        g_free(msg);
+    }
+    return first;
+}
+
+/* Whatever was sent has an outcome now: what hw/vfio is told of it. */
+static int vfio_user_container_finish(VFIOUserContainer *c)
+{
+    VFIOContainerBase *base = &c->bcontainer;
+    Error *err = NULL;
+    int ret;
+
+    if (QSIMPLEQ_EMPTY(&c->pending)) {
+        return 0;
+    }
+    ret = vfio_user_container_collect(c, &err);
+    if (!ret) {
+        return 0;
+    }
+    if (base->initialized) {
+        vfio_user_device_offline(c->udev, err);
+        return 0;
+    }
+    if (!base->error) {
+        base->error = err;
+    } else {
+        error_free(err);
+    }
+    return ret;
+}
+
+static void vfio_user_container_begin(VFIOContainerBase *base)
+{
+    vfio_user_container(base)->in_transaction = true;
+}
+
+static void vfio_user_container_commit(VFIOContainerBase *base)
+{
+    VFIOUserContainer *c = vfio_user_container(base);
+
+    c->in_transaction = false;
+    vfio_user_container_finish(c);
+}
+
+/* Windows -------------------------------------------------------------------- */
+
+/**
+ * VFIOUserBacking: what is behind a piece of our memory
+ * @fd, @offset: the file, when the memory is shared; else -1
+ * @device: a device's, not RAM
+ * @backend: guest RAM proper, where a descriptor is to be expected
+ */
+typedef struct VFIOUserBacking {
+    int fd;
+    uint64_t offset;
+    bool device;
+    bool backend;
+} VFIOUserBacking;
+
+static void vfio_user_container_backing(void *vaddr, VFIOUserBacking *b)
+{
+    ram_addr_t offset;
+    MemoryRegion *mr;
+    RAMBlock *rb;
+
+    RCU_READ_LOCK_GUARD();
+    *b = (VFIOUserBacking) { .fd = -1 };
+    rb = qemu_ram_block_from_host(vaddr, false, &offset);
+    if (!rb) {
+        b->device = true;
+        return;
+    }
+    mr = rb->mr;
+    b->device = memory_region_is_ram_device(mr);
+    b->backend = mr->owner &&
+                 object_dynamic_cast(mr->owner, TYPE_MEMORY_BACKEND);
+    if (qemu_ram_is_shared(rb) && qemu_ram_get_fd(rb) >= 0) {
+        b->fd = qemu_ram_get_fd(rb);
+        b->offset = rb->fd_offset + offset;
+    }
+}
+
+static void vfio_user_container_private_ram(VFIOUserContainer *c)
+{
+    warn_report_once("vfio-user-pci %s: guest RAM is private: the server must "
+                     "use messages for DMA, which is slow, and some servers "
+                     "cannot; share it with -object memory-backend-memfd,"
+                     "id=mem,size=...,share=on -machine memory-backend=mem",
+                     c->udev->name);
+    if (!c->udev->twin) {
+        vfio_user_conn_set_lockstep(c->udev->conn);
+    }
+}
+
+static void vfio_user_container_add(VFIOUserContainer *c, uint64_t iova,
+                                    uint64_t size)
+{
+    VFIOUserWindow *w = g_new0(VFIOUserWindow, 1);
+
+    w->node.start = iova;
+    w->node.last = iova + size - 1;
+    interval_tree_insert(&w->node, &c->windows);
+    c->nr_windows++;
+}
+
+static void vfio_user_container_del(VFIOUserContainer *c, VFIOUserWindow *w)
+{
+    interval_tree_remove(&w->node, &c->windows);
+    c->nr_windows--;
+    g_free(w);
+}
+
+static int vfio_user_container_refuse(VFIOUserContainer *c, int ret,
+                                      Error *err)
+{
+    if (c->bcontainer.initialized) {
+        vfio_user_device_offline(c->udev, err);
+        return 0;
+    }
+    if (!c->bcontainer.error) {
+        c->bcontainer.error = err;
+    } else {
+        error_free(err);
+    }
+    return ret;
+}
+
+static int vfio_user_container_dma_map(const VFIOContainerBase *base,
+                                       hwaddr iova, ram_addr_t size,
+                                       void *vaddr, bool readonly)
+{
+    VFIOUserContainer *c = vfio_user_container(base);
+    VFIOUserBacking b;
+    uint32_t flags = VFIO_USER_DMA_READABLE |
+                     (readonly ? 0 : VFIO_USER_DMA_WRITEABLE);
+
+    if (vfio_user_conn_broken(c->udev->conn)) {
+        return base->initialized ? 0 : -EPIPE;
+    }
+    vfio_user_container_backing(vaddr, &b);
+    if (b.device) {
+        trace_vfio_user_container_skip(c->udev->name, iova, size);
+        return 0;
+    }
+    if (b.fd < 0 && b.backend && !readonly) {
+        vfio_user_container_private_ram(c);
+    }
+    if (c->nr_windows >= c->udev->caps.max_dma_maps) {
+        Error *err = NULL;
+
+        error_setg(&err, "guest memory needs more DMA windows than the %" PRIu64
+                   " that the server allows (max_dma_maps)",
+                   c->udev->caps.max_dma_maps);
+        return vfio_user_container_refuse(c, -ENOSPC, err);
+    }
+    trace_vfio_user_container_map(c->udev->name, iova, size, b.fd, b.offset,
+                                  flags);
+    vfio_user_container_add(c, iova, size);
+    vfio_user_container_send_map(c, iova, size, flags, b.fd, b.offset);
+    return c->in_transaction ? 0 : vfio_user_container_finish(c);
+}
+
+static int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
+                                         hwaddr iova, ram_addr_t size,
+                                         IOMMUTLBEntry *iotlb)
+{
+    VFIOUserContainer *c = vfio_user_container(base);
+    uint64_t last = iova + size - 1;
+    IntervalTreeNode *node, *next;
+
+    /* One unmap of hw/vfio may cover many windows, and parts without any. */
+    for (node = interval_tree_iter_first(&c->windows, iova, last); node;
+         node = next) {
+        VFIOUserWindow *w = container_of(node, VFIOUserWindow, node);
+
+        next = interval_tree_iter_next(node, iova, last);
+        if (node->start < iova || node->last > last) {
+            error_report("vfio-user-pci %s: unmapping [0x%" PRIx64 ", 0x%"
+                         PRIx64 "] would cut the window [0x%" PRIx64 ", 0x%"
+                         PRIx64 "]: all of it is taken away", c->udev->name,
+                         iova, last, node->start, node->last);
+        }
+        trace_vfio_user_container_unmap(c->udev->name, node->start,
+                                        node->last - node->start + 1);
+        if (!vfio_user_conn_broken(c->udev->conn)) {
+            vfio_user_container_send_unmap(c, node->start,
+                                           node->last - node->start + 1);
+        }
+        vfio_user_container_del(c, w);
+    }
+    return c->in_transaction ? 0 : vfio_user_container_finish(c);
+}
+
+/* Life ------------------------------------------------------------------------ */
+
+static bool vfio_user_container_setup(VFIOContainerBase *base, Error **errp)
+{
+    VFIOUserDevice *udev = vfio_user_container(base)->udev;
+
+    base->pgsizes = udev->caps.pgsizes;
+    base->dma_max_mappings = udev->caps.max_dma_maps;
+    base->dirty_pages_supported = false;
+    return true;
+}
+
+static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
+                                       AddressSpace *as, Error **errp)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    VFIOAddressSpace *space = vfio_get_address_space(as);
+    VFIOUserContainer *c = VFIO_IOMMU_USER(object_new(TYPE_VFIO_IOMMU_USER));
+    VFIOContainerBase *base = &c->bcontainer;
+
+    c->udev = vfio_user_device_ref(udev);
+    vfio_user_container_setup(base, errp);
+    vfio_address_space_insert(space, base);
+    base->listener = vfio_memory_listener;
+    memory_listener_register(&base->listener, space->as);
+    if (base->error) {
+        error_propagate(errp, base->error);
+        base->error = NULL;
+        memory_listener_unregister(&base->listener);
+        object_unref(c);
+        vfio_put_address_space(space);
+        return false;
+    }
+    base->initialized = true;
+
+    vbasedev->flags = udev->info.flags;
+    vbasedev->num_regions = udev->info.num_regions;
+    vbasedev->num_irqs = udev->info.num_irqs;
+    vbasedev->reset_works = udev->info.flags & VFIO_USER_DEVICE_RESETTABLE;
+    vbasedev->bcontainer = base;
+    QLIST_INSERT_HEAD(&base->device_list, vbasedev, container_next);
+    QLIST_INSERT_HEAD(&vfio_device_list, vbasedev, global_next);
+    return true;
+}
+
+static void vfio_user_container_detach(VFIODevice *vbasedev)
+{
+    VFIOContainerBase *base = vbasedev->bcontainer;
+    VFIOAddressSpace *space = base->space;
+
+    QLIST_REMOVE(vbasedev, global_next);
+    QLIST_REMOVE(vbasedev, container_next);
+    vbasedev->bcontainer = NULL;
+    memory_listener_unregister(&base->listener);
+    object_unref(base);
+    vfio_put_address_space(space);
+}
+
+/* DEVICE_RESET is the only way to reset a vfio-user device. */
+static int vfio_user_container_hot_reset(VFIODevice *vbasedev, bool single)
+{
+    return -ENOTTY;
+}
+
+static void vfio_user_container_init(Object *obj)
+{
+    VFIOUserContainer *c = VFIO_IOMMU_USER(obj);
+
+    QSIMPLEQ_INIT(&c->pending);
+}
+
+static void vfio_user_container_finalize(Object *obj)
+{
+    VFIOUserContainer *c = VFIO_IOMMU_USER(obj);
+    IntervalTreeNode *node;
+
+    while ((node = interval_tree_iter_first(&c->windows, 0, UINT64_MAX))) {
+        vfio_user_container_del(c, container_of(node, VFIOUserWindow, node));
+    }
+    if (c->udev) {
+        vfio_user_device_unref(c->udev);
+    }
+}
+
+static void vfio_user_container_class_init(ObjectClass *klass, void *data)
+{
+    VFIOIOMMUClass *vioc = VFIO_IOMMU_CLASS(klass);
+
+    vioc->setup = vfio_user_container_setup;
+    vioc->dma_map = vfio_user_container_dma_map;
+    vioc->dma_unmap = vfio_user_container_dma_unmap;
+    vioc->listener_begin = vfio_user_container_begin;
+    vioc->listener_commit = vfio_user_container_commit;
+    vioc->attach_device = vfio_user_container_attach;
+    vioc->detach_device = vfio_user_container_detach;
+    vioc->pci_hot_reset = vfio_user_container_hot_reset;
+}
+
+static const TypeInfo vfio_user_container_types[] = {
+    {
+        .name = TYPE_VFIO_IOMMU_USER,
+        .parent = TYPE_VFIO_IOMMU,
+        .instance_size = sizeof(VFIOUserContainer),
+        .instance_init = vfio_user_container_init,
+        .instance_finalize = vfio_user_container_finalize,
+        .class_init = vfio_user_container_class_init,
+    },
+};
+
+DEFINE_TYPES(vfio_user_container_types)

@@ -1,0 +1,546 @@
+/*
+ * vfio-user: a device behind a connection
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The operations table that hw/vfio calls in place of system calls: it answers
+ * from what negotiate.c learnt, or turns the call into a command.
+ *
+ * Before realize is over an access that fails returns its error, which fails
+ * realize. Afterwards a guest could make errors at will, so the access reads
+ * all-ones or is dropped, as hardware that does not answer, and the log gets
+ * one line: for a device that is gone the connection's report, for a request
+ * that the server refused or left unanswered a warning a second at most.
+ *
+ * Posted writes. A write to a memory BAR needs no reply: PCI posts it too. The
+ * server handles commands in their order, so no later access by message
+ * overtakes it. A mapped area is accessed without a message, though: the guest
+ * could ring a doorbell by message and find the mapped register behind it
+ * unchanged, which PCI ordering forbids. So a device that has a mapped area
+ * anywhere gets its writes acknowledged. I/O ports and config space are never
+ * posted.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/host-utils.h"
+#include "hw/pci/pci.h"
+#include "qapi/error.h"
+#include "device.h"
+#include "trace.h"
+
+/* Callbacks of the connection ---------------------------------------------- */
+
+static int vfio_user_device_dma_begin(void *opaque, uint64_t addr,
+                                      uint64_t count, bool is_write,
+                                      VFIOUserDMA *dma)
+{
+    VFIOUserDevice *udev = opaque;
+
+    if (!qatomic_read(&udev->as)) {
+        return -ENXIO;
+    }
+    return vfio_user_dma_begin(udev->as, addr, count, is_write, dma);
+}
+
+static void vfio_user_device_dma_end(void *opaque, VFIOUserDMA *dma,
+                                     bool is_write, uint64_t done)
+{
+    VFIOUserDevice *udev = opaque;
+
+    vfio_user_dma_end(udev->as, dma, is_write, done);
+}
+
+static void vfio_user_device_report(VFIOUserDevice *udev, VFIOUserConn *conn)
+{
+    Error *err;
+
+    if (!qatomic_read(&udev->ready) || qatomic_xchg(&udev->reported, true)) {
+        return;
+    }
+    err = vfio_user_conn_error(conn);
+    error_report("vfio-user-pci %s: device lost: %s. It reads all-ones and "
+                 "ignores writes from now on; unplug it (device_del) and plug "
+                 "it anew when the server is back",
+                 udev->name, err ? error_get_pretty(err) : "unknown reason");
+    error_free(err);
+}
+
+static void vfio_user_device_failed(void *opaque)
+{
+    VFIOUserDevice *udev = opaque;
+
+    vfio_user_device_report(udev, udev->conn);
+}
+
+static void vfio_user_device_twin_failed(void *opaque)
+{
+    VFIOUserDevice *udev = opaque;
+    Error *err = vfio_user_conn_error(udev->twin);
+
+    error_prepend(&err, "second socket: ");
+    vfio_user_conn_fail(udev->conn, err);
+}
+
+const VFIOUserConnOps vfio_user_device_conn_ops = {
+    .dma_begin = vfio_user_device_dma_begin,
+    .dma_end = vfio_user_device_dma_end,
+    .failed = vfio_user_device_failed,
+};
+
+const VFIOUserConnOps vfio_user_device_twin_ops = {
+    .dma_begin = vfio_user_device_dma_begin,
+    .dma_end = vfio_user_device_dma_end,
+    .failed = vfio_user_device_twin_failed,
+};
+
+void vfio_user_device_offline(VFIOUserDevice *udev, Error *err)
+{
+    vfio_user_conn_fail(udev->conn, err);
+}
+
+/* Commands ------------------------------------------------------------------ */
+
+int vfio_user_device_call(VFIOUserDevice *udev, uint16_t command,
+                          void *out, size_t out_len, void *in, size_t in_room,
+                          size_t *in_len)
+{
+    struct iovec out_iov = { .iov_base = out, .iov_len = out_len };
+    struct iovec in_iov = { .iov_base = in, .iov_len = in_room };
+    VFIOUserRequest req = {
+        .command = command,
+        .out = &out_iov, .nr_out = out_len ? 1 : 0,
+        .in = &in_iov, .nr_in = in_room ? 1 : 0,
+        .timeout_ms = command == VFIO_USER_DEVICE_RESET ?
+                      VFIO_USER_RESET_TIMEOUT_MS : 0,
+    };
+    int ret = vfio_user_conn_call(udev->conn, &req);
+
+    if (in_len) {
+        *in_len = req.in_len;
+    }
+    return ret;
+}
+
+VFIOUserRegion *vfio_user_device_region(VFIOUserDevice *udev, unsigned index)
+{
+    return index < udev->info.num_regions ? &udev->regions[index] : NULL;
+}
+
+/* A reply that does not fit its request: nothing from there can be trusted. */
+static int vfio_user_device_bad_reply(VFIOUserDevice *udev, Error *err)
+{
+    error_prepend(&err, "the server broke the protocol: ");
+    vfio_user_device_offline(udev, err);
+    return -EPIPE;
+}
+
+static int vfio_user_device_read_part(VFIOUserDevice *udev,
+                                      struct vfio_user_region_rw *rw,
+                                      void *buf)
+{
+    struct vfio_user_region_rw rep;
+    struct iovec out = { .iov_base = rw, .iov_len = sizeof(*rw) };
+    struct iovec in[] = {
+        { .iov_base = &rep, .iov_len = sizeof(rep) },
+        { .iov_base = buf, .iov_len = rw->count },
+    };
+    VFIOUserRequest req = {
+        .command = VFIO_USER_REGION_READ,
+        .out = &out, .nr_out = 1,
+        .in = in, .nr_in = ARRAY_SIZE(in),
+    };
+    Error *err = NULL;
+    int ret = vfio_user_conn_call(udev->conn, &req);
+
+    if (!ret && !vfio_user_wire_check_region_rw(&rep, req.in_len, rw, false,
+                                                &err)) {
+        return vfio_user_device_bad_reply(udev, err);
+    }
+    return ret;
+}
+
+static int vfio_user_device_write_part(VFIOUserDevice *udev,
+                                       struct vfio_user_region_rw *rw,
+                                       const void *buf, bool posted)
+{
+    struct vfio_user_region_rw rep;
+    struct iovec out[] = {
+        { .iov_base = rw, .iov_len = sizeof(*rw) },
+        { .iov_base = (void *)buf, .iov_len = rw->count },
+    };
+    struct iovec in = { .iov_base = &rep, .iov_len = sizeof(rep) };
+    VFIOUserRequest req = {
+        .command = VFIO_USER_REGION_WRITE,
+        .out = out, .nr_out = ARRAY_SIZE(out),
+        .in = &in, .nr_in = 1,
+    };
+    Error *err = NULL;
+    int ret;
+
+    if (posted && !vfio_user_conn_lockstep(udev->conn)) {
+        return vfio_user_conn_post(udev->conn, &req);
+    }
+    ret = vfio_user_conn_call(udev->conn, &req);
+    if (!ret && !vfio_user_wire_check_region_rw(&rep, req.in_len, rw, true,
+                                                &err)) {
+        return vfio_user_device_bad_reply(udev, err);
+    }
+    return ret;
+}
+
+int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
+                          void *buf, size_t len)
+{
+    int ret = 0;
+
+    while (len && !ret) {
+        struct vfio_user_region_rw rw = {
+            .offset = off,
+            .region = index,
+            .count = MIN(len, udev->caps.max_data_xfer_size),
+        };
+
+        ret = vfio_user_device_read_part(udev, &rw, buf);
+        off += rw.count;
+        buf += rw.count;
+        len -= rw.count;
+    }
+    return ret;
+}
+
+int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
+                           const void *buf, size_t len)
+{
+    const VFIOUserRegion *region = &udev->regions[index];
+    int ret = 0;
+
+    while (len && !ret) {
+        struct vfio_user_region_rw rw = {
+            .offset = off,
+            .region = index,
+            .count = MIN(len, udev->caps.max_data_xfer_size),
+        };
+
+        ret = vfio_user_device_write_part(udev, &rw, buf, region->posted);
+        off += rw.count;
+        buf += rw.count;
+        len -= rw.count;
+    }
+    return ret;
+}
+
+/* The operations table ------------------------------------------------------ */
+
+static int vfio_user_device_errno(int ret)
+{
+    if (ret >= 0) {
+        return ret;
+    }
+    errno = -ret;
+    return -1;
+}
+
+/* The range of an access, or NULL with errno set. */
+static VFIOUserRegion *vfio_user_device_range(VFIOUserDevice *udev, off_t off,
+                                              size_t len, uint32_t flag)
+{
+    VFIOUserRegion *region =
+        vfio_user_device_region(udev, VFIO_FILE_OFFSET_INDEX(off));
+    uint64_t addr = off & VFIO_FILE_OFFSET_MASK;
+
+    if (!region || addr > region->info.size ||
+        len > region->info.size - addr) {
+        errno = EINVAL;
+        return NULL;
+    }
+    /* libvfio-user gives config space no flags at all. */
+    if (!(region->info.flags & flag) &&
+        region->info.index != VFIO_USER_REGION_CONFIG) {
+        errno = EPERM;
+        return NULL;
+    }
+    return region;
+}
+
+/*
+ * An access failed after realize. The guest decides how often that happens, so
+ * the log gets one line a second.
+ */
+static void vfio_user_device_access_failed(VFIOUserDevice *udev,
+                                           const char *what, off_t off,
+                                           size_t len, int ret)
+{
+    static RateLimit limit = { .slice_ns = NANOSECONDS_PER_SECOND,
+                               .slice_quota = 1 };
+
+    trace_vfio_user_device_access_failed(udev->name, what,
+                                         VFIO_FILE_OFFSET_INDEX(off),
+                                         off & VFIO_FILE_OFFSET_MASK, len,
+                                         -ret);
+    if (ret == -EPIPE || ratelimit_calculate_delay(&limit, 1)) {
+        return;
+    }
+    warn_report("vfio-user-pci %s: %s of %zu bytes at 0x%llx of region %" PRIu64
+                " failed: %s", udev->name, what, len,
+                off & VFIO_FILE_OFFSET_MASK, VFIO_FILE_OFFSET_INDEX(off),
+                ret == -ETIMEDOUT ? "the server did not answer in time"
+                                  : strerror(-ret));
+}
+
+/*
+ * Config space during realize: hw/vfio gets what was checked, and sizes the ROM
+ * BAR by the region that is behind it.
+ */
+static bool vfio_user_device_snapshot(VFIOUserDevice *udev, off_t off)
+{
+    return !udev->ready &&
+           VFIO_FILE_OFFSET_INDEX(off) == VFIO_USER_REGION_CONFIG;
+}
+
+static void vfio_user_device_write_rom_bar(VFIOUserDevice *udev,
+                                           uint32_t value)
+{
+    uint64_t size = udev->regions[VFIO_USER_REGION_ROM].info.size;
+
+    value = size ? value & -pow2ceil(MAX(size, 2 * KiB)) : 0;
+    pci_set_long(udev->config + PCI_ROM_ADDRESS, value);
+}
+
+static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
+                                      size_t len, off_t off)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    int ret;
+
+    if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_READABLE)) {
+        ret = -errno;
+    } else if (vfio_user_device_snapshot(udev, off)) {
+        memcpy(buf, udev->config + (off & VFIO_FILE_OFFSET_MASK), len);
+        ret = 0;
+    } else {
+        ret = vfio_user_device_read(udev, VFIO_FILE_OFFSET_INDEX(off),
+                                    off & VFIO_FILE_OFFSET_MASK, buf, len);
+    }
+    if (ret && udev->ready) {
+        vfio_user_device_access_failed(udev, "read", off, len, ret);
+        memset(buf, 0xff, len);
+        ret = 0;
+    }
+    return ret ? vfio_user_device_errno(ret) : len;
+}
+
+static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
+                                       size_t len, off_t off)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    int ret;
+
+    if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_WRITEABLE)) {
+        ret = -errno;
+    } else if (vfio_user_device_snapshot(udev, off) &&
+               (off & VFIO_FILE_OFFSET_MASK) == PCI_ROM_ADDRESS &&
+               len == sizeof(uint32_t)) {
+        vfio_user_device_write_rom_bar(udev, ldl_le_p(buf));
+        ret = 0;
+    } else {
+        ret = vfio_user_device_write(udev, VFIO_FILE_OFFSET_INDEX(off),
+                                     off & VFIO_FILE_OFFSET_MASK, buf, len);
+    }
+    if (ret && udev->ready) {
+        vfio_user_device_access_failed(udev, "write", off, len, ret);
+        ret = 0;
+    }
+    return ret ? vfio_user_device_errno(ret) : len;
+}
+
+/* A mapping past the end of its file would kill us when it is touched. */
+static bool vfio_user_device_fd_covers(int fd, uint64_t off, uint64_t len)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        return false;
+    }
+    return !S_ISREG(st.st_mode) ||
+           (len <= st.st_size && off <= st.st_size - len);
+}
+
+static void *vfio_user_device_mmap(VFIODevice *vbasedev, void *addr,
+                                   size_t len, int prot, int flags, off_t off)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    VFIOUserRegion *region =
+        vfio_user_device_range(udev, off, len, VFIO_USER_REGION_MMAP);
+    uint64_t fd_off;
+
+    if (!region) {
+        return MAP_FAILED;
+    }
+    fd_off = region->info.offset + (off & VFIO_FILE_OFFSET_MASK);
+    if (!vfio_user_device_fd_covers(region->fd, fd_off, len)) {
+        warn_report("vfio-user-pci %s: region %" PRIu64 " cannot be mapped: "
+                    "the file behind it ends before 0x%" PRIx64 "; it is "
+                    "accessed by messages", udev->name,
+                    VFIO_FILE_OFFSET_INDEX(off), fd_off + len);
+        errno = EINVAL;
+        return MAP_FAILED;
+    }
+    return mmap(addr, len, prot, flags, region->fd, fd_off);
+}
+
+static int vfio_user_device_get_info(VFIOUserDevice *udev,
+                                     struct vfio_device_info *info)
+{
+    if (info->argsz < offsetof(struct vfio_device_info, cap_offset)) {
+        return -EINVAL;
+    }
+    info->flags = udev->info.flags;
+    info->num_regions = udev->info.num_regions;
+    info->num_irqs = udev->info.num_irqs;
+    return 0;
+}
+
+static int vfio_user_device_get_region_info(VFIOUserDevice *udev,
+                                            struct vfio_region_info *info)
+{
+    VFIOUserRegion *region = vfio_user_device_region(udev, info->index);
+
+    if (!region || info->argsz < sizeof(*info)) {
+        return -EINVAL;
+    }
+    vfio_user_wire_region_info_to_vfio(&region->info,
+                                       VFIO_FILE_OFFSET(info->index), info);
+    return 0;
+}
+
+static int vfio_user_device_get_irq_info(VFIOUserDevice *udev,
+                                         struct vfio_irq_info *info)
+{
+    const struct vfio_user_irq_info *known;
+
+    if (info->argsz < sizeof(*info) || info->index >= VFIO_USER_IRQ_MAX) {
+        return -EINVAL;
+    }
+    known = &udev->irqs[info->index].info;
+    /* As the kernel: a device without error reporting does not have it. */
+    if (info->index == VFIO_USER_IRQ_ERR && !known->count) {
+        return -EINVAL;
+    }
+    info->flags = known->flags;
+    info->count = known->count;
+    return 0;
+}
+
+static int vfio_user_device_reset(VFIOUserDevice *udev)
+{
+    int ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0,
+                                    NULL, 0, NULL);
+
+    trace_vfio_user_device_reset(udev->name, ret);
+    if (ret && ret != -EPIPE) {
+        warn_report("vfio-user-pci %s: reset failed: %s", udev->name,
+                    strerror(-ret));
+    }
+    /* There is nothing else that hw/vfio could try. */
+    return 0;
+}
+
+static int vfio_user_device_ioctl(VFIODevice *vbasedev, unsigned long request,
+                                  void *arg)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+
+    switch (request) {
+    case VFIO_DEVICE_GET_INFO:
+        return vfio_user_device_errno(vfio_user_device_get_info(udev, arg));
+    case VFIO_DEVICE_GET_REGION_INFO:
+        return vfio_user_device_errno(
+            vfio_user_device_get_region_info(udev, arg));
+    case VFIO_DEVICE_GET_IRQ_INFO:
+        return vfio_user_device_errno(
+            vfio_user_device_get_irq_info(udev, arg));
+    case VFIO_DEVICE_SET_IRQS:
+        return vfio_user_device_errno(vfio_user_irqs_set(udev, arg));
+    case VFIO_DEVICE_RESET:
+        return vfio_user_device_errno(vfio_user_device_reset(udev));
+    default:
+        return vfio_user_device_errno(-ENOTTY);
+    }
+}
+
+/* Nobody gets here without a device state that VFIO_DEVICE_FEATURE granted. */
+static ssize_t vfio_user_device_mig_read(VFIODevice *vbasedev, void *buf,
+                                         size_t len)
+{
+    return vfio_user_device_errno(-ENOTTY);
+}
+
+static ssize_t vfio_user_device_mig_write(VFIODevice *vbasedev,
+                                          const void *buf, size_t len)
+{
+    return vfio_user_device_errno(-ENOTTY);
+}
+
+const VFIODeviceFileOps vfio_user_device_file_ops = {
+    .iommu_type = "vfio-iommu-user",
+    .ioctl = vfio_user_device_ioctl,
+    .pread = vfio_user_device_pread,
+    .pwrite = vfio_user_device_pwrite,
+    .mmap = vfio_user_device_mmap,
+    .mig_read = vfio_user_device_mig_read,
+    .mig_write = vfio_user_device_mig_write,
+};
+
+/* Life ---------------------------------------------------------------------- */
+
+void vfio_user_device_start(VFIOUserDevice *udev, AddressSpace *as,
+                            AioContext *ctx)
+{
+    qatomic_set(&udev->as, as);
+    vfio_user_conn_start(udev->conn, ctx);
+    if (udev->twin) {
+        vfio_user_conn_start(udev->twin, ctx);
+    }
+}
+
+void vfio_user_device_close(VFIOUserDevice *udev)
+{
+    vfio_user_irqs_cleanup(udev);
+    if (udev->twin) {
+        vfio_user_conn_stop(udev->twin);
+    }
+    vfio_user_conn_stop(udev->conn);
+}
+
+VFIOUserDevice *vfio_user_device_ref(VFIOUserDevice *udev)
+{
+    udev->refcnt++;
+    return udev;
+}
+
+void vfio_user_device_unref(VFIOUserDevice *udev)
+{
+    if (--udev->refcnt) {
+        return;
+    }
+    vfio_user_irqs_cleanup(udev);
+    if (udev->twin) {
+        vfio_user_conn_free(udev->twin);
+    }
+    vfio_user_conn_free(udev->conn);
+    for (unsigned i = 0; udev->regions && i < udev->info.num_regions; i++) {
+        vfio_user_wire_region_info_cleanup(&udev->regions[i].info);
+        if (udev->regions[i].fd >= 0) {
+            close(udev->regions[i].fd);
+        }
+    }
+    for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
+        g_free(udev->irqs[i].assigned);
+    }
+    g_free(udev->regions);
+    g_free(udev->config);
+    g_free(udev->name);
+    g_free(udev);
+}

@@ -1,0 +1,153 @@
+/*
+ * vfio-user: a device behind a connection
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VFIO_USER_DEVICE_H
+#define HW_VFIO_USER_DEVICE_H
+
+#include "hw/vfio/vfio-device-file.h"
+#include "hw/vfio-user/wire.h"
+#include "caps.h"
+#include "conn.h"
+#include "wire-check.h"
+
+/*
+ * A reset may take a device long: it has to stop its DMA and perhaps wait for
+ * media. Everything else has x-msg-timeout-ms.
+ */
+#define VFIO_USER_RESET_TIMEOUT_MS  30000
+
+typedef struct VFIOUserRegion {
+    VFIOUserRegionInfo info;
+    int fd;                     /* for mmap(), or -1 */
+    bool posted;                /* writes need no reply */
+} VFIOUserRegion;
+
+/**
+ * VFIOUserIrqs: one interrupt index
+ * @assigned: vectors that have an eventfd at the server
+ * @no_mask: the server refused mask or unmask: it needs neither
+ */
+typedef struct VFIOUserIrqs {
+    struct vfio_user_irq_info info;
+    unsigned long *assigned;
+    bool no_mask;
+} VFIOUserIrqs;
+
+/**
+ * VFIOUserDevice: one server's device
+ *
+ * Reference counted, since the container outlives the unplugged device.
+ * Everything is set once by vfio_user_device_new() but for the last group.
+ *
+ * @name: how messages call the device
+ * @config: config space as it was at the beginning: what realize works with,
+ *     so that it cannot change between check and use
+ * @as: what the server's DMA addresses; set before vfio_user_device_start()
+ *
+ * @ready: realize is over; from now on a failure is reported here, where
+ *     before it became an Error
+ * @irqs: under the BQL
+ * @intx_fd: duplicate of INTx's eventfd, to fire it again; under the BQL
+ * @resample_fd: duplicate of what KVM signals at EOI; under the BQL
+ */
+typedef struct VFIOUserDevice {
+    int refcnt;
+    char *name;
+    unsigned timeout_ms;
+    VFIOUserConn *conn;
+    VFIOUserConn *twin;         /* where the server's commands come, or NULL */
+    VFIOUserCaps caps;
+    struct vfio_user_device_info info;
+    VFIOUserRegion *regions;
+    uint8_t *config;
+    AddressSpace *as;
+
+    bool ready;
+    bool reported;
+    VFIOUserIrqs irqs[VFIO_USER_IRQ_MAX];
+    int intx_fd;
+    int resample_fd;
+} VFIOUserDevice;
+
+/**
+ * vfio_user_device_new: negotiate with a server and learn what it offers
+ * @fd: connected UNIX stream socket; owned from now on
+ * @name: for messages; copied
+ * @timeout_ms: deadline of a message
+ *
+ * Returns the device with one reference, or NULL with @errp set. BQL.
+ */
+VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
+                                     unsigned timeout_ms, Error **errp);
+
+/**
+ * vfio_user_device_start: from now on serve the server's commands
+ * @as: what its DMA addresses
+ * @ctx: looks after the sockets while nobody waits
+ */
+void vfio_user_device_start(VFIOUserDevice *udev, AddressSpace *as,
+                            AioContext *ctx);
+
+/* Let the connection go; accesses from now on read all-ones. BQL. */
+void vfio_user_device_close(VFIOUserDevice *udev);
+
+VFIOUserDevice *vfio_user_device_ref(VFIOUserDevice *udev);
+
+/* Main loop thread, BQL, no access in flight. */
+void vfio_user_device_unref(VFIOUserDevice *udev);
+
+/**
+ * vfio_user_device_offline: give the device up at run time
+ * @err: the reason, owned from now on
+ *
+ * Reported once; then it reads all-ones and drops writes. Any thread.
+ */
+void vfio_user_device_offline(VFIOUserDevice *udev, Error *err);
+
+/**
+ * vfio_user_device_call: a command with a fixed layout both ways
+ * @in_len: set to the reply's payload length; may be NULL
+ *
+ * Returns 0 or -errno as VFIOUserRequest.ret.
+ */
+int vfio_user_device_call(VFIOUserDevice *udev, uint16_t command,
+                          void *out, size_t out_len, void *in, size_t in_room,
+                          size_t *in_len);
+
+/* What the server's region @index says; NULL when there is none. */
+VFIOUserRegion *vfio_user_device_region(VFIOUserDevice *udev, unsigned index);
+
+/**
+ * vfio_user_device_read, vfio_user_device_write: access a region
+ *
+ * Split by the negotiated size. Return 0 or -errno. Any thread.
+ */
+int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
+                          void *buf, size_t len);
+int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
+                           const void *buf, size_t len);
+
+/* irqs.c: VFIO_DEVICE_SET_IRQS. Returns 0 or -errno. BQL. */
+int vfio_user_irqs_set(VFIOUserDevice *udev, const struct vfio_irq_set *set);
+void vfio_user_irqs_cleanup(VFIOUserDevice *udev);
+
+/* dma.c: the memory that a server's command names; see VFIOUserConnOps */
+int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
+                        bool is_write, VFIOUserDMA *dma);
+void vfio_user_dma_end(AddressSpace *as, VFIOUserDMA *dma, bool is_write,
+                       uint64_t done);
+
+/* device.c: what the connections call back */
+extern const VFIOUserConnOps vfio_user_device_conn_ops;
+extern const VFIOUserConnOps vfio_user_device_twin_ops;
+
+/* The operations table that hw/vfio calls. */
+extern const VFIODeviceFileOps vfio_user_device_file_ops;
+
+/* pci.c: the device of a VFIODevice that has this table */
+VFIOUserDevice *vfio_user_device_of(VFIODevice *vbasedev);
+
+#endif /* HW_VFIO_USER_DEVICE_H */

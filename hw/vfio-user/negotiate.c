@@ -1,0 +1,398 @@
+/*
+ * vfio-user: getting to know a server and its device
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * VERSION first; then DEVICE_GET_INFO; then everything about regions and
+ * interrupts in flight at once, since each answer is independent of the
+ * others; then config space. Whatever the server says passes wire.c, and
+ * config space passes config-check.c, before anyone acts on it.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qapi/error.h"
+#include "hw/pci/pci.h"
+#include "device.h"
+#include "config-check.h"
+#include "trace.h"
+
+/* Room for a region's capabilities before it is known how much they need. */
+#define VFIO_USER_REGION_INFO_ROOM  4096
+
+static const char *vfio_user_negotiate_strerror(int ret)
+{
+    return ret == -ETIMEDOUT ? "the server did not answer in time"
+                             : strerror(-ret);
+}
+
+/* What went wrong with a command: the connection's reason, if it has one. */
+static void vfio_user_negotiate_failed(VFIOUserDevice *udev, const char *what,
+                                       int ret, Error **errp)
+{
+    Error *err = vfio_user_conn_error(udev->conn);
+
+    if (!err) {
+        error_setg(&err, "%s", vfio_user_negotiate_strerror(ret));
+    }
+    error_prepend(&err, "%s failed: ", what);
+    error_propagate(errp, err);
+}
+
+/* VERSION -------------------------------------------------------------------- */
+
+/* The server granted a second socket: its commands come there. */
+static bool vfio_user_negotiate_twin(VFIOUserDevice *udev, int *fds,
+                                     unsigned nr_fds, Error **errp)
+{
+    unsigned index = udev->caps.twin_fd_index;
+    int domain = -1, type = -1;
+    socklen_t len = sizeof(int);
+
+    if (!udev->caps.twin_socket) {
+        return true;
+    }
+    assert(index < nr_fds);
+    getsockopt(fds[index], SOL_SOCKET, SO_DOMAIN, &domain, &len);
+    len = sizeof(int);
+    getsockopt(fds[index], SOL_SOCKET, SO_TYPE, &type, &len);
+    if (domain != AF_UNIX || type != SOCK_STREAM) {
+        error_setg(errp, "VERSION: the descriptor for twin_socket is not a "
+                   "UNIX stream socket");
+        return false;
+    }
+    udev->twin = vfio_user_conn_new(fds[index], udev->name,
+                                    &vfio_user_device_twin_ops, udev,
+                                    udev->timeout_ms);
+    fds[index] = -1;
+    return true;
+}
+
+static bool vfio_user_negotiate_version(VFIOUserDevice *udev, Error **errp)
+{
+    g_autofree char *reply = g_malloc(VFIO_USER_CAPS_MAX_REPLY);
+    int fds[VFIO_USER_MAX_MSG_FDS];
+    struct iovec out, in = {
+        .iov_base = reply, .iov_len = VFIO_USER_CAPS_MAX_REPLY,
+    };
+    g_autofree char *ours = vfio_user_caps_request(&out.iov_len);
+    VFIOUserRequest req = {
+        .command = VFIO_USER_VERSION,
+        .out = &out, .nr_out = 1,
+        .in = &in, .nr_in = 1,
+        .in_fds = fds, .max_in_fds = ARRAY_SIZE(fds),
+    };
+    unsigned nr_fds;
+    bool ok;
+    int ret;
+
+    out.iov_base = ours;
+    ret = vfio_user_conn_call(udev->conn, &req);
+    if (ret) {
+        vfio_user_negotiate_failed(udev, "VERSION", ret, errp);
+        if (ret == -ETIMEDOUT) {
+            error_append_hint(errp, "A server that has another client accepts "
+                              "the connection and answers only when that one "
+                              "has left.\n");
+        }
+        return false;
+    }
+    nr_fds = MIN(req.nr_in_fds, ARRAY_SIZE(fds));
+    ok = vfio_user_caps_parse(reply, req.in_len, nr_fds, &udev->caps, errp);
+    if (!ok) {
+        error_prepend(errp, "VERSION: ");
+    } else {
+        trace_vfio_user_device_version(udev->name, udev->caps.major,
+                                       udev->caps.minor,
+                                       udev->caps.max_msg_fds,
+                                       udev->caps.max_data_xfer_size,
+                                       udev->caps.max_dma_maps,
+                                       udev->caps.pgsizes,
+                                       udev->caps.twin_socket,
+                                       udev->caps.write_multiple);
+        ok = vfio_user_negotiate_twin(udev, fds, nr_fds, errp);
+    }
+    for (unsigned i = 0; i < nr_fds; i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+    return ok;
+}
+
+/* DEVICE_GET_INFO ------------------------------------------------------------- */
+
+static bool vfio_user_negotiate_info(VFIOUserDevice *udev, Error **errp)
+{
+    struct vfio_user_device_info out = { .argsz = sizeof(out) }, in;
+    size_t len;
+    int ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_GET_INFO, &out,
+                                    sizeof(out), &in, sizeof(in), &len);
+
+    if (ret) {
+        vfio_user_negotiate_failed(udev, "DEVICE_GET_INFO", ret, errp);
+        return false;
+    }
+    if (!vfio_user_wire_check_device_info(&in, len, &udev->info, errp)) {
+        error_prepend(errp, "DEVICE_GET_INFO: ");
+        return false;
+    }
+    trace_vfio_user_device_info(udev->name, udev->info.flags,
+                                udev->info.num_regions, udev->info.num_irqs);
+    udev->regions = g_new0(VFIOUserRegion, udev->info.num_regions);
+    for (unsigned i = 0; i < udev->info.num_regions; i++) {
+        udev->regions[i].fd = -1;
+    }
+    return true;
+}
+
+/* DEVICE_GET_REGION_INFO ------------------------------------------------------ */
+
+/* A question about a region on its way */
+typedef struct VFIOUserRegionQuery {
+    VFIOUserRequest req;
+    struct vfio_user_region_info ask;
+    struct iovec out;
+    struct iovec in;
+    int fds[VFIO_USER_MAX_MSG_FDS];
+} VFIOUserRegionQuery;
+
+static void vfio_user_negotiate_ask_region(VFIOUserDevice *udev,
+                                           VFIOUserRegionQuery *q,
+                                           unsigned index, size_t room)
+{
+    g_free(q->in.iov_base);
+    q->ask = (struct vfio_user_region_info) { .argsz = room, .index = index };
+    q->out = (struct iovec) { .iov_base = &q->ask, .iov_len = sizeof(q->ask) };
+    q->in = (struct iovec) { .iov_base = g_malloc0(room), .iov_len = room };
+    q->req = (VFIOUserRequest) {
+        .command = VFIO_USER_DEVICE_GET_REGION_INFO,
+        .out = &q->out, .nr_out = 1,
+        .in = &q->in, .nr_in = 1,
+        .in_fds = q->fds, .max_in_fds = ARRAY_SIZE(q->fds),
+    };
+    vfio_user_conn_submit(udev->conn, &q->req);
+}
+
+/* Take the first descriptor, close the rest: they are the same file. */
+static int vfio_user_negotiate_first_fd(VFIOUserRegionQuery *q)
+{
+    unsigned nr = MIN(q->req.nr_in_fds, ARRAY_SIZE(q->fds));
+
+    for (unsigned i = 1; i < nr; i++) {
+        close(q->fds[i]);
+    }
+    q->req.nr_in_fds = 0;
+    return nr ? q->fds[0] : -1;
+}
+
+static bool vfio_user_negotiate_got_region(VFIOUserDevice *udev,
+                                           VFIOUserRegionQuery *q,
+                                           unsigned index, Error **errp)
+{
+    VFIOUserRegion *region = &udev->regions[index];
+    unsigned nr_fds = q->req.nr_in_fds;
+
+    region->fd = vfio_user_negotiate_first_fd(q);
+    if (!vfio_user_wire_check_region_info(q->in.iov_base, q->req.in_len, index,
+                                          q->in.iov_len, nr_fds,
+                                          qemu_real_host_page_size(),
+                                          &region->info, errp)) {
+        return false;
+    }
+    if (region->info.needed <= q->in.iov_len) {
+        return true;
+    }
+
+    /* Once more, with as much room as it takes; the size is bounded. */
+    if (region->fd >= 0) {
+        close(region->fd);
+        region->fd = -1;
+    }
+    vfio_user_negotiate_ask_region(udev, q, index, region->info.needed);
+    if (vfio_user_conn_wait(udev->conn, &q->req)) {
+        vfio_user_negotiate_failed(udev, "second question", q->req.ret, errp);
+        return false;
+    }
+    nr_fds = q->req.nr_in_fds;
+    region->fd = vfio_user_negotiate_first_fd(q);
+    if (!vfio_user_wire_check_region_info(q->in.iov_base, q->req.in_len, index,
+                                          q->in.iov_len, nr_fds,
+                                          qemu_real_host_page_size(),
+                                          &region->info, errp)) {
+        return false;
+    }
+    if (region->info.needed > q->in.iov_len) {
+        error_setg(errp, "the size of the answer keeps growing (now %u bytes)",
+                   region->info.needed);
+        return false;
+    }
+    return true;
+}
+
+static bool vfio_user_negotiate_one_region(VFIOUserDevice *udev,
+                                           VFIOUserRegionQuery *q,
+                                           unsigned index, Error **errp)
+{
+    VFIOUserRegionInfo *info = &udev->regions[index].info;
+    int ret = vfio_user_conn_wait(udev->conn, &q->req);
+
+    if (ret) {
+        /* A region that PCI does not need may be missing. */
+        if (index > VFIO_USER_REGION_CONFIG &&
+            !vfio_user_conn_broken(udev->conn)) {
+            info->index = index;
+            return true;
+        }
+        vfio_user_negotiate_failed(udev, "DEVICE_GET_REGION_INFO", ret, errp);
+        error_prepend(errp, "region %u: ", index);
+        return false;
+    }
+    if (!vfio_user_negotiate_got_region(udev, q, index, errp)) {
+        error_prepend(errp, "DEVICE_GET_REGION_INFO: region %u: ", index);
+        return false;
+    }
+    trace_vfio_user_device_region(udev->name, index, info->flags, info->size,
+                                  info->offset, info->nr_areas);
+    return true;
+}
+
+static bool vfio_user_negotiate_regions(VFIOUserDevice *udev, Error **errp)
+{
+    unsigned nr = udev->info.num_regions;
+    g_autofree VFIOUserRegionQuery *q = g_new0(VFIOUserRegionQuery, nr);
+    bool ok = true;
+    unsigned i;
+
+    for (i = 0; i < nr; i++) {
+        vfio_user_negotiate_ask_region(udev, &q[i], i,
+                                       VFIO_USER_REGION_INFO_ROOM);
+    }
+    for (i = 0; i < nr; i++) {
+        if (ok) {
+            ok = vfio_user_negotiate_one_region(udev, &q[i], i, errp);
+        } else if (!vfio_user_conn_wait(udev->conn, &q[i].req)) {
+            int fd = vfio_user_negotiate_first_fd(&q[i]);
+
+            if (fd >= 0) {
+                close(fd);
+            }
+        }
+        g_free(q[i].in.iov_base);
+    }
+    return ok;
+}
+
+/* DEVICE_GET_IRQ_INFO --------------------------------------------------------- */
+
+static bool vfio_user_negotiate_irqs(VFIOUserDevice *udev, Error **errp)
+{
+    unsigned nr = MIN(udev->info.num_irqs, VFIO_USER_IRQ_MAX);
+    struct vfio_user_irq_info out[VFIO_USER_IRQ_MAX], in[VFIO_USER_IRQ_MAX];
+    struct iovec out_iov[VFIO_USER_IRQ_MAX], in_iov[VFIO_USER_IRQ_MAX];
+    VFIOUserRequest req[VFIO_USER_IRQ_MAX];
+    bool ok = true;
+    unsigned i;
+
+    for (i = 0; i < nr; i++) {
+        out[i] = (struct vfio_user_irq_info) {
+            .argsz = sizeof(out[i]), .index = i,
+        };
+        out_iov[i].iov_base = &out[i];
+        out_iov[i].iov_len = sizeof(out[i]);
+        in_iov[i].iov_base = &in[i];
+        in_iov[i].iov_len = sizeof(in[i]);
+        req[i] = (VFIOUserRequest) {
+            .command = VFIO_USER_DEVICE_GET_IRQ_INFO,
+            .out = &out_iov[i], .nr_out = 1,
+            .in = &in_iov[i], .nr_in = 1,
+        };
+        vfio_user_conn_submit(udev->conn, &req[i]);
+    }
+    for (i = 0; i < nr; i++) {
+        VFIOUserIrqs *irqs = &udev->irqs[i];
+        int ret = vfio_user_conn_wait(udev->conn, &req[i]);
+
+        if (!ok) {
+            continue;
+        }
+        if (ret) {
+            vfio_user_negotiate_failed(udev, "DEVICE_GET_IRQ_INFO", ret, errp);
+            ok = false;
+        } else {
+            ok = vfio_user_wire_check_irq_info(&in[i], req[i].in_len, i,
+                                               &irqs->info, errp);
+        }
+        if (!ok) {
+            error_prepend(errp, "interrupt index %u: ", i);
+            continue;
+        }
+        irqs->assigned = bitmap_new(irqs->info.count ? irqs->info.count : 1);
+        trace_vfio_user_device_irq(udev->name, i, irqs->info.flags,
+                                   irqs->info.count);
+    }
+    return ok;
+}
+
+/* Config space ------------------------------------------------------------------ */
+
+static bool vfio_user_negotiate_config(VFIOUserDevice *udev, Error **errp)
+{
+    uint64_t size = udev->regions[VFIO_USER_REGION_CONFIG].info.size;
+    uint64_t bar_size[PCI_ROM_SLOT];
+    int ret;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bar_size); i++) {
+        bar_size[i] = udev->regions[i].info.guest_size;
+    }
+    udev->config = g_malloc(size);
+    ret = vfio_user_device_read(udev, VFIO_USER_REGION_CONFIG, 0,
+                                udev->config, size);
+    if (ret) {
+        vfio_user_negotiate_failed(udev, "reading config space", ret, errp);
+        return false;
+    }
+    return vfio_user_config_check(udev->config, size, bar_size, errp);
+}
+
+/* See "Posted writes" in device.c. */
+static void vfio_user_negotiate_posting(VFIOUserDevice *udev)
+{
+    unsigned i;
+
+    for (i = 0; i < udev->info.num_regions; i++) {
+        if (udev->regions[i].info.flags & VFIO_USER_REGION_MMAP) {
+            return;
+        }
+    }
+    for (i = 0; i <= VFIO_USER_REGION_BAR5; i++) {
+        uint8_t bar = udev->config[PCI_BASE_ADDRESS_0 + 4 * i];
+
+        udev->regions[i].posted = !(bar & PCI_BASE_ADDRESS_SPACE_IO);
+    }
+}
+
+VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
+                                     unsigned timeout_ms, Error **errp)
+{
+    VFIOUserDevice *udev = g_new0(VFIOUserDevice, 1);
+
+    udev->refcnt = 1;
+    udev->timeout_ms = timeout_ms;
+    udev->name = g_strdup(name);
+    udev->intx_fd = -1;
+    udev->resample_fd = -1;
+    udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
+                                    timeout_ms);
+    if (vfio_user_negotiate_version(udev, errp) &&
+        vfio_user_negotiate_info(udev, errp) &&
+        vfio_user_negotiate_regions(udev, errp) &&
+        vfio_user_negotiate_irqs(udev, errp) &&
+        vfio_user_negotiate_config(udev, errp)) {
+        vfio_user_negotiate_posting(udev);
+        return udev;
+    }
+    vfio_user_device_close(udev);
+    vfio_user_device_unref(udev);
+    return NULL;
+}

@@ -1,0 +1,344 @@
+/*
+ * vfio-user: the PCI device
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * vfio-user-pci is a vfio-pci whose device file is a connection. Realize
+ * connects, negotiates, hands hw/vfio the operations table and lets vfio-pci
+ * realize itself; all PCI emulation is there.
+ *
+ * Tear-down runs in two steps, as vfio-pci's does. Unplugging (exit) takes the
+ * interrupts back and closes the connection, which is when the server lets go
+ * of guest memory. Memory regions and the container live on until the last
+ * reference to the device is gone; accesses in between read all-ones. The
+ * container holds the VFIOUserDevice for that long.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/sockets.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "qapi/qapi-types-vfio-user.h"
+#include "qapi/qapi-visit-vfio-user.h"
+#include "qapi/qapi-visit-sockets.h"
+#include "qapi/clone-visitor.h"
+#include "hw/qdev-properties.h"
+#include "hw/vfio/pci.h"
+#include "migration/blocker.h"
+#include "system/iothread.h"
+#include "device.h"
+
+#define TYPE_VFIO_USER_PCI "vfio-user-pci"
+OBJECT_DECLARE_TYPE(VFIOUserPCIDevice, VFIOUserPCIDeviceClass, VFIO_USER_PCI)
+
+struct VFIOUserPCIDeviceClass {
+    PCIDeviceClass parent_class;
+    void (*parent_realize)(PCIDevice *pdev, Error **errp);
+    PCIUnregisterFunc *parent_exit;
+};
+
+/**
+ * VFIOUserPCIDevice: under the BQL
+ * @socket: where the server is
+ * @udev: from realize to finalize
+ * @iothread: looks after the socket while nobody waits; NULL: the shared one
+ */
+struct VFIOUserPCIDevice {
+    VFIOPCIDevice parent_obj;
+    SocketAddress *socket;
+    uint32_t timeout_ms;
+    VFIOUserDevice *udev;
+    IOThread *iothread;
+    IOThread *used_iothread;
+    Error *migration_blocker;
+};
+
+VFIOUserDevice *vfio_user_device_of(VFIODevice *vbasedev)
+{
+    return VFIO_USER_PCI(vbasedev->dev)->udev;
+}
+
+/* The shared IOThread ---------------------------------------------------------- */
+
+static IOThread *vfio_user_pci_shared_iothread;
+static unsigned vfio_user_pci_nr_shared;
+
+static bool vfio_user_pci_get_iothread(VFIOUserPCIDevice *dev, Error **errp)
+{
+    if (dev->iothread) {
+        dev->used_iothread = dev->iothread;
+        object_ref(OBJECT(dev->used_iothread));
+        return true;
+    }
+    if (!vfio_user_pci_shared_iothread) {
+        vfio_user_pci_shared_iothread = iothread_create("vfio-user", errp);
+        if (!vfio_user_pci_shared_iothread) {
+            return false;
+        }
+    }
+    vfio_user_pci_nr_shared++;
+    dev->used_iothread = vfio_user_pci_shared_iothread;
+    return true;
+}
+
+static void vfio_user_pci_put_iothread(VFIOUserPCIDevice *dev)
+{
+    if (!dev->used_iothread) {
+        return;
+    }
+    if (dev->used_iothread != vfio_user_pci_shared_iothread) {
+        object_unref(OBJECT(dev->used_iothread));
+    } else if (!--vfio_user_pci_nr_shared) {
+        iothread_destroy(vfio_user_pci_shared_iothread);
+        vfio_user_pci_shared_iothread = NULL;
+    }
+    dev->used_iothread = NULL;
+}
+
+/* Realize ------------------------------------------------------------------------ */
+
+static bool vfio_user_pci_check_options(VFIOUserPCIDevice *dev, Error **errp)
+{
+    VFIOPCIDevice *vdev = VFIO_PCI(dev);
+    const char *bad = NULL;
+
+    if (~vdev->host.domain || ~vdev->host.bus || ~vdev->host.slot ||
+        ~vdev->host.function) {
+        bad = "host";
+    } else if (vdev->vbasedev.sysfsdev) {
+        bad = "sysfsdev";
+    } else if (vdev->vbasedev.fd >= 0) {
+        bad = "fd";
+    } else if (vdev->vbasedev.iommufd) {
+        bad = "iommufd";
+    }
+    if (bad) {
+        error_setg(errp, "vfio-user-pci does not take '%s': it names a device "
+                   "of the host's kernel", bad);
+        error_append_hint(errp, "Name the server's socket with socket=PATH, or "
+                          "use vfio-pci for a device of the host.\n");
+        return false;
+    }
+    if (!dev->socket) {
+        error_setg(errp, "vfio-user-pci needs 'socket': where the server of "
+                   "the device listens");
+        error_append_hint(errp, "Use -device vfio-user-pci,socket=PATH\n");
+        return false;
+    }
+    if (dev->socket->type == SOCKET_ADDRESS_TYPE_INET ||
+        dev->socket->type == SOCKET_ADDRESS_TYPE_VSOCK) {
+        error_setg(errp, "vfio-user-pci cannot use a socket of type '%s': "
+                   "interrupts and guest memory need descriptors, which only "
+                   "UNIX sockets carry",
+                   SocketAddressType_str(dev->socket->type));
+        error_append_hint(errp, "Use a socket of type 'unix' or 'fd'.\n");
+        return false;
+    }
+    if (vdev->vbasedev.enable_migration == ON_OFF_AUTO_ON) {
+        error_setg(errp, "vfio-user-pci cannot be migrated yet: "
+                   "enable-migration=on is not possible");
+        return false;
+    }
+    if (!dev->timeout_ms) {
+        error_setg(errp, "x-msg-timeout-ms must not be 0");
+        return false;
+    }
+    return true;
+}
+
+static char *vfio_user_pci_name(VFIOUserPCIDevice *dev)
+{
+    if (DEVICE(dev)->id) {
+        return g_strdup(DEVICE(dev)->id);
+    }
+    return socket_uri(dev->socket);
+}
+
+/* Returns a connected UNIX stream socket, or -1 */
+static int vfio_user_pci_connect(VFIOUserPCIDevice *dev, Error **errp)
+{
+    g_autofree char *uri = socket_uri(dev->socket);
+    int fd = socket_connect(dev->socket, errp);
+    int domain = -1, type = -1;
+    socklen_t len = sizeof(int);
+
+    if (fd < 0) {
+        error_append_hint(errp, "Is the server of the device running, and does "
+                          "it listen at %s?\n", uri);
+        return -1;
+    }
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
+    len = sizeof(int);
+    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len);
+    if (domain != AF_UNIX || type != SOCK_STREAM) {
+        error_setg(errp, "%s is not a UNIX stream socket", uri);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
+{
+    VFIODevice *vbasedev = &VFIO_PCI(dev)->vbasedev;
+    g_autofree char *name = vfio_user_pci_name(dev);
+    int fd = vfio_user_pci_connect(dev, errp);
+
+    if (fd < 0) {
+        return false;
+    }
+    dev->udev = vfio_user_device_new(fd, name, dev->timeout_ms, errp);
+    if (!dev->udev) {
+        return false;
+    }
+    if (!vfio_user_pci_get_iothread(dev, errp)) {
+        return false;
+    }
+    vbasedev->name = g_steal_pointer(&name);
+    vbasedev->file_ops = &vfio_user_device_file_ops;
+    vfio_user_device_start(dev->udev,
+                           pci_device_iommu_address_space(PCI_DEVICE(dev)),
+                           iothread_get_aio_context(dev->used_iothread));
+    return true;
+}
+
+static bool vfio_user_pci_block_migration(VFIOUserPCIDevice *dev, Error **errp)
+{
+    error_setg(&dev->migration_blocker, "vfio-user-pci %s: migration of "
+               "vfio-user devices is not supported yet", dev->udev->name);
+    return !migrate_add_blocker_normal(&dev->migration_blocker, errp);
+}
+
+static void vfio_user_pci_exit(PCIDevice *pdev)
+{
+    VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
+
+    VFIO_USER_PCI_GET_CLASS(dev)->parent_exit(pdev);
+    migrate_del_blocker(&dev->migration_blocker);
+    vfio_user_device_close(dev->udev);
+}
+
+static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
+{
+    ERRP_GUARD();
+    VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
+
+    if (!vfio_user_pci_check_options(dev, errp)) {
+        return;
+    }
+    if (!vfio_user_pci_open(dev, errp)) {
+        g_autofree char *uri = socket_uri(dev->socket);
+
+        error_prepend(errp, "vfio-user-pci %s: ", uri);
+        return;
+    }
+    VFIO_USER_PCI_GET_CLASS(dev)->parent_realize(pdev, errp);
+    if (*errp) {
+        vfio_user_device_close(dev->udev);
+        return;
+    }
+    qatomic_set(&dev->udev->ready, true);
+    if (!vfio_user_pci_block_migration(dev, errp)) {
+        vfio_user_pci_exit(pdev);
+    }
+}
+
+/* Object ---------------------------------------------------------------------------- */
+
+static void vfio_user_pci_finalize(Object *obj)
+{
+    VFIOUserPCIDevice *dev = VFIO_USER_PCI(obj);
+
+    /*
+     * The parent's finalize comes after this one. It needs the VFIOUserDevice
+     * no more than the container's own reference provides: without an
+     * operations table nothing is asked of it.
+     */
+    if (dev->udev) {
+        vfio_user_device_unref(dev->udev);
+        dev->udev = NULL;
+    }
+    vfio_user_pci_put_iothread(dev);
+    qapi_free_SocketAddress(dev->socket);
+    error_free(dev->migration_blocker);
+}
+
+static void vfio_user_pci_get_socket(Object *obj, Visitor *v, const char *name,
+                                     void *opaque, Error **errp)
+{
+    VFIOUserPCIDevice *dev = VFIO_USER_PCI(obj);
+
+    visit_type_SocketAddress(v, name, &dev->socket, errp);
+}
+
+static void vfio_user_pci_set_socket(Object *obj, Visitor *v, const char *name,
+                                     void *opaque, Error **errp)
+{
+    VFIOUserPCIDevice *dev = VFIO_USER_PCI(obj);
+    VFIOUserSocket *value = NULL;
+    SocketAddress *addr;
+
+    if (DEVICE(obj)->realized) {
+        error_setg(errp, "'%s' cannot be set on a device that is in use", name);
+        return;
+    }
+    if (!visit_type_VFIOUserSocket(v, name, &value, errp)) {
+        return;
+    }
+    if (value->type == QTYPE_QSTRING) {
+        addr = g_new0(SocketAddress, 1);
+        addr->type = SOCKET_ADDRESS_TYPE_UNIX;
+        addr->u.q_unix.path = g_strdup(value->u.path);
+    } else {
+        addr = QAPI_CLONE(SocketAddress, &value->u.address);
+    }
+    qapi_free_VFIOUserSocket(value);
+    qapi_free_SocketAddress(dev->socket);
+    dev->socket = addr;
+}
+
+static const Property vfio_user_pci_properties[] = {
+    DEFINE_PROP_UINT32("x-msg-timeout-ms", VFIOUserPCIDevice, timeout_ms,
+                       5000),
+    DEFINE_PROP_LINK("iothread", VFIOUserPCIDevice, iothread, TYPE_IOTHREAD,
+                     IOThread *),
+};
+
+static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    PCIDeviceClass *pdc = PCI_DEVICE_CLASS(klass);
+    VFIOUserPCIDeviceClass *vupc = VFIO_USER_PCI_CLASS(klass);
+
+    vupc->parent_realize = pdc->realize;
+    vupc->parent_exit = pdc->exit;
+    pdc->realize = vfio_user_pci_realize;
+    pdc->exit = vfio_user_pci_exit;
+    dc->desc = "PCI device implemented by another process (vfio-user)";
+    device_class_set_props(dc, vfio_user_pci_properties);
+
+    object_class_property_add(klass, "socket", "VFIOUserSocket",
+                              vfio_user_pci_get_socket,
+                              vfio_user_pci_set_socket, NULL, NULL);
+    object_class_property_set_description(klass, "socket",
+        "UNIX socket of the server: a path, or a SocketAddress of type unix "
+        "or fd");
+    object_class_property_set_description(klass, "x-msg-timeout-ms",
+        "Milliseconds that the server has to answer a message");
+    object_class_property_set_description(klass, "iothread",
+        "IOThread that serves the connection while no vCPU waits on it");
+}
+
+static const TypeInfo vfio_user_pci_types[] = {
+    {
+        .name = TYPE_VFIO_USER_PCI,
+        .parent = TYPE_VFIO_PCI,
+        .instance_size = sizeof(VFIOUserPCIDevice),
+        .instance_finalize = vfio_user_pci_finalize,
+        .class_size = sizeof(VFIOUserPCIDeviceClass),
+        .class_init = vfio_user_pci_class_init,
+    },
+};
+
+DEFINE_TYPES(vfio_user_pci_types)
