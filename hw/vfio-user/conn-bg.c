@@ -20,7 +20,9 @@
 #include "conn-int.h"
 #include "trace.h"
 
-#define VFIO_USER_CONN_PARK_MS  1
+/* Grows while drivers are at work: they may be waiting for a stopped server. */
+#define VFIO_USER_CONN_PARK_MS_MIN  1
+#define VFIO_USER_CONN_PARK_MS_MAX  16
 /* Messages in a row before others in the AioContext have their turn. */
 #define VFIO_USER_CONN_BG_STEPS 16
 
@@ -37,13 +39,16 @@ static void vfio_user_conn_bg_watch(VFIOUserConn *conn)
 
 static void vfio_user_conn_bg_park(VFIOUserConn *conn, uint64_t drives)
 {
-    conn->drives_seen = drives;
     if (!conn->parked) {
         conn->parked = true;
+        conn->park_ms = VFIO_USER_CONN_PARK_MS_MIN;
         vfio_user_conn_bg_watch(conn);
+    } else if (drives == conn->drives_seen) {
+        conn->park_ms = MIN(conn->park_ms * 2, VFIO_USER_CONN_PARK_MS_MAX);
     }
+    conn->drives_seen = drives;
     timer_mod(conn->park_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                                VFIO_USER_CONN_PARK_MS);
+                                conn->park_ms);
 }
 
 static void vfio_user_conn_bg_unpark(void *opaque)
@@ -63,6 +68,7 @@ static void vfio_user_conn_bg_unpark(void *opaque)
         vfio_user_conn_bg_park(conn, drives);
     } else {
         conn->parked = false;
+        conn->wants_write = qatomic_read(&conn->tx_pending);
         vfio_user_conn_bg_watch(conn);
     }
 }
@@ -134,20 +140,26 @@ static void vfio_user_conn_bg_look(void *opaque)
 
 void vfio_user_conn_start(VFIOUserConn *conn, AioContext *ctx)
 {
-    conn->ctx = ctx;
+    QEMU_LOCK_GUARD(&conn->lock);
     conn->park_timer = aio_timer_new(ctx, QEMU_CLOCK_REALTIME, SCALE_MS,
                                      vfio_user_conn_bg_unpark, conn);
     conn->look_bh = aio_bh_new(ctx, vfio_user_conn_bg_look, conn);
+    conn->ctx = ctx;
     qemu_bh_schedule(conn->look_bh);
+}
+
+/* Once @failed is set the bottom half may go away. */
+void vfio_user_conn_bg_kick_locked(VFIOUserConn *conn)
+{
+    if (conn->ctx && !conn->failed) {
+        qemu_bh_schedule(conn->look_bh);
+    }
 }
 
 void vfio_user_conn_bg_kick(VFIOUserConn *conn)
 {
-    /* Once @failed is set the bottom half may go away. */
     QEMU_LOCK_GUARD(&conn->lock);
-    if (conn->ctx && !conn->failed) {
-        qemu_bh_schedule(conn->look_bh);
-    }
+    vfio_user_conn_bg_kick_locked(conn);
 }
 
 typedef struct VFIOUserConnStop {
@@ -181,5 +193,7 @@ void vfio_user_conn_bg_stop(VFIOUserConn *conn)
     }
     qemu_event_wait(&stop.done);
     qemu_event_destroy(&stop.done);
-    conn->ctx = NULL;
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        conn->ctx = NULL;
+    }
 }

@@ -74,6 +74,8 @@ typedef struct VFIOUserConnSlot {
     uint16_t command;
     size_t room;            /* payload bytes the reply may have */
     bool used;
+    bool sending;           /* its sender still needs slot and request */
+    bool replied;           /* the reply came meanwhile */
 } VFIOUserConnSlot;
 
 typedef enum VFIOUserRxState {
@@ -107,6 +109,7 @@ struct VFIOUserConn {
 
     QemuMutex send_lock;
     QSIMPLEQ_HEAD(, VFIOUserConnTx) tx_queue;
+    bool tx_pending;        /* @tx_queue is not empty; read without the lock */
 
     QemuMutex lock;
     /* Under @lock */
@@ -139,10 +142,14 @@ struct VFIOUserConn {
     /* AioContext thread only */
     uint64_t drives_seen;
     bool parked;
+    unsigned park_ms;
     bool wants_write;
 };
 
 /* conn.c */
+
+/* Fill in an outcome without a reply. */
+void vfio_user_conn_finish_locked(VFIOUserRequest *req, int ret);
 void vfio_user_conn_wake_locked(VFIOUserConn *conn, const void *key);
 void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
                                     VFIOUserConnSlot *slot);
@@ -188,5 +195,6 @@ void vfio_user_conn_bg_stop(VFIOUserConn *conn);
 
 /* Have the AioContext look at the socket and @tx_queue again. Any thread. */
 void vfio_user_conn_bg_kick(VFIOUserConn *conn);
+void vfio_user_conn_bg_kick_locked(VFIOUserConn *conn);
 
 #endif /* HW_VFIO_USER_CONN_INT_H */

@@ -52,28 +52,52 @@ static int vfio_user_conn_rx_errno(const struct vfio_user_header *hdr)
 
 /* Replies ---------------------------------------------------------------- */
 
+/* Hand the outcome to whoever asked. Returns the number of @fds it took. */
+static unsigned vfio_user_conn_rx_deliver_locked(VFIOUserConn *conn,
+                                                 const int *fds,
+                                                 unsigned nr_fds,
+                                                 VFIOUserRequest **nobodys)
+{
+    VFIOUserConnSlot *slot = conn->rx.slot;
+    VFIOUserRequest *req = conn->rx.req;
+    unsigned kept = 0;
+
+    conn->rx.req = NULL;
+    conn->rx.slot = NULL;
+    if (slot->sending) {
+        slot->replied = true;
+    } else {
+        vfio_user_conn_put_slot_locked(conn, slot);
+    }
+    if (!req) {
+        return 0;
+    }
+
+    req->ret = vfio_user_conn_rx_errno(&conn->rx.header);
+    req->in_len = conn->rx.got;
+    req->nr_in_fds = nr_fds;
+    kept = MIN(nr_fds, req->max_in_fds);
+    if (kept) {
+        memcpy(req->in_fds, fds, kept * sizeof(int));
+    }
+    req->state = VFIO_USER_REQUEST_DONE;
+    if (req->done && !slot->replied) {
+        *nobodys = req;
+    }
+    vfio_user_conn_wake_locked(conn, req);
+    return kept;
+}
+
 static void vfio_user_conn_rx_reply_done(VFIOUserConn *conn)
 {
     int fds[VFIO_USER_MAX_MSG_FDS];
     unsigned nr_fds = vfio_user_chan_take_fds(&conn->chan, fds,
                                               VFIO_USER_MAX_MSG_FDS);
-    unsigned kept = 0;
+    VFIOUserRequest *nobodys = NULL;
+    unsigned kept;
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        VFIOUserRequest *req = conn->rx.req;
-
-        vfio_user_conn_put_slot_locked(conn, conn->rx.slot);
-        if (req) {
-            req->ret = vfio_user_conn_rx_errno(&conn->rx.header);
-            req->in_len = conn->rx.got;
-            req->nr_in_fds = nr_fds;
-            kept = MIN(nr_fds, req->max_in_fds);
-            memcpy(req->in_fds, fds, kept * sizeof(int));
-            req->state = VFIO_USER_REQUEST_DONE;
-            vfio_user_conn_wake_locked(conn, req);
-        }
-        conn->rx.req = NULL;
-        conn->rx.slot = NULL;
+        kept = vfio_user_conn_rx_deliver_locked(conn, fds, nr_fds, &nobodys);
     }
     for (unsigned i = kept; i < MIN(nr_fds, VFIO_USER_MAX_MSG_FDS); i++) {
         close(fds[i]);
@@ -82,6 +106,9 @@ static void vfio_user_conn_rx_reply_done(VFIOUserConn *conn)
                                conn->rx.header.command, conn->rx.header.size,
                                conn->rx.header.error, nr_fds);
     conn->rx.state = VFIO_USER_RX_HEADER;
+    if (nobodys) {
+        nobodys->done(nobodys);
+    }
 }
 
 static int vfio_user_conn_rx_reply(VFIOUserConn *conn)
@@ -92,7 +119,7 @@ static int vfio_user_conn_rx_reply(VFIOUserConn *conn)
     const char *bad = NULL;
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        if (!slot->used || slot->id != hdr->id) {
+        if (!slot->used || slot->id != hdr->id || slot->replied) {
             bad = "a reply to nothing that was asked";
         } else if (slot->command != hdr->command) {
             bad = "a reply with another command than the request's";
@@ -445,6 +472,7 @@ static int vfio_user_conn_rx_work(VFIOUserConn *conn)
 
 int vfio_user_conn_rx_step(VFIOUserConn *conn)
 {
+    VFIOUserRequest *orphan = NULL;
     int ret;
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
@@ -458,6 +486,16 @@ int vfio_user_conn_rx_step(VFIOUserConn *conn)
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
         conn->rx_busy = false;
         qemu_cond_broadcast(&conn->rx_idle);
+        if (conn->failed && conn->rx.req && conn->rx.req->done &&
+            !conn->rx.slot->sending) {
+            orphan = conn->rx.req;
+            conn->rx.req = NULL;
+            conn->rx.slot->req = NULL;
+            vfio_user_conn_finish_locked(orphan, -EPIPE);
+        }
+    }
+    if (orphan) {
+        orphan->done(orphan);
     }
     return ret;
 }

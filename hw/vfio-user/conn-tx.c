@@ -52,6 +52,7 @@ int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
         }
         if (ret == -EAGAIN) {
             tx->queued = true;
+            qatomic_set(&conn->tx_pending, true);
             QSIMPLEQ_INSERT_TAIL(&conn->tx_queue, tx, next);
         }
     }
@@ -89,6 +90,9 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn)
 {
     int ret = 0;
 
+    if (!qatomic_read(&conn->tx_pending)) {
+        return false;
+    }
     qemu_mutex_lock(&conn->send_lock);
     while (!QSIMPLEQ_EMPTY(&conn->tx_queue)) {
         VFIOUserConnTx *tx = QSIMPLEQ_FIRST(&conn->tx_queue);
@@ -101,6 +105,7 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn)
         tx->queued = false;
         vfio_user_conn_tx_done(conn, tx);
     }
+    qatomic_set(&conn->tx_pending, !QSIMPLEQ_EMPTY(&conn->tx_queue));
     qemu_mutex_unlock(&conn->send_lock);
 
     if (ret && ret != -EAGAIN) {
@@ -150,6 +155,7 @@ bool vfio_user_conn_tx_cancel(VFIOUserConn *conn, VFIOUserConnTx *tx)
     } else {
         QSIMPLEQ_REMOVE(&conn->tx_queue, tx, VFIOUserConnTx, next);
     }
+    qatomic_set(&conn->tx_pending, !QSIMPLEQ_EMPTY(&conn->tx_queue));
     tx->queued = false;
     return !tx->started;
 }

@@ -51,6 +51,7 @@ static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
     }
     slot = &conn->slots[conn->free_slots[--conn->nr_free]];
     slot->used = true;
+    slot->sending = true;
     slot->req = req;
     slot->command = req->command;
     slot->room = iov_size(req->in, req->nr_in);
@@ -61,6 +62,8 @@ void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
                                     VFIOUserConnSlot *slot)
 {
     slot->used = false;
+    slot->sending = false;
+    slot->replied = false;
     slot->req = NULL;
     slot->id += VFIO_USER_CONN_MAX_REQUESTS;
     conn->free_slots[conn->nr_free++] = slot - conn->slots;
@@ -128,6 +131,47 @@ static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
 }
 
 /*
+ * Nobody drives: let one of those who wait do it, or, when nobody waits and
+ * something is still to be sent, the AioContext.
+ */
+static void vfio_user_conn_hand_over_locked(VFIOUserConn *conn)
+{
+    if (conn->driver) {
+        return;
+    }
+    if (!QTAILQ_EMPTY(&conn->waiters)) {
+        qemu_cond_signal(&QTAILQ_FIRST(&conn->waiters)->cond);
+    } else if (qatomic_read(&conn->tx_pending)) {
+        vfio_user_conn_bg_kick_locked(conn);
+    }
+}
+
+static void vfio_user_conn_tick_locked(VFIOUserConn *conn)
+{
+    if (conn->ops->tick) {
+        qemu_mutex_unlock(&conn->lock);
+        conn->ops->tick(conn->opaque);
+        qemu_mutex_lock(&conn->lock);
+    }
+}
+
+/* Wait, as the driver or for the driver, up to @until. */
+static void vfio_user_conn_wait_slice_locked(VFIOUserConn *conn,
+                                             VFIOUserWaiter *w,
+                                             VFIOUserReady *ready,
+                                             int64_t until)
+{
+    if (!conn->driver) {
+        vfio_user_conn_drive_until_locked(conn, w, ready, until);
+        vfio_user_conn_hand_over_locked(conn);
+        return;
+    }
+    QTAILQ_INSERT_TAIL(&conn->waiters, w, next);
+    qemu_cond_timedwait(&w->cond, &conn->lock, vfio_user_conn_ms_left(until));
+    QTAILQ_REMOVE(&conn->waiters, w, next);
+}
+
+/*
  * Called and left with @lock held. Returns true when @ready is, false when the
  * deadline passed or the connection failed first.
  */
@@ -136,27 +180,29 @@ static bool vfio_user_conn_wait_locked(VFIOUserConn *conn,
                                        int64_t deadline)
 {
     VFIOUserWaiter w = { .key = key };
+    int64_t tick, now;
 
     if (ready(conn, key)) {
         return true;
     }
     qemu_cond_init(&w.cond);
-    while (!ready(conn, key) && !conn->failed &&
-           g_get_monotonic_time() < deadline) {
-        if (!conn->driver) {
-            vfio_user_conn_drive_until_locked(conn, &w, ready, deadline);
-            continue;
+    now = g_get_monotonic_time();
+    tick = now + VFIO_USER_CONN_TICK_MS * 1000;
+    while (!ready(conn, key) && !conn->failed && now < deadline) {
+        vfio_user_conn_wait_slice_locked(conn, &w, ready, MIN(tick, deadline));
+        if (ready(conn, key)) {
+            break;
         }
-        QTAILQ_INSERT_TAIL(&conn->waiters, &w, next);
-        qemu_cond_timedwait(&w.cond, &conn->lock,
-                            vfio_user_conn_ms_left(deadline));
-        QTAILQ_REMOVE(&conn->waiters, &w, next);
+        now = g_get_monotonic_time();
+        if (now >= tick) {
+            vfio_user_conn_tick_locked(conn);
+            now = g_get_monotonic_time();
+            tick = now + VFIO_USER_CONN_TICK_MS * 1000;
+        }
     }
     qemu_cond_destroy(&w.cond);
-
-    if (!conn->driver && !QTAILQ_EMPTY(&conn->waiters)) {
-        qemu_cond_signal(&QTAILQ_FIRST(&conn->waiters)->cond);
-    }
+    /* Whoever was woken to drive and leaves passes that on. */
+    vfio_user_conn_hand_over_locked(conn);
     return ready(conn, key);
 }
 
@@ -176,7 +222,7 @@ static bool vfio_user_conn_is_sent(VFIOUserConn *conn, const void *key)
 
 /* Sending ------------------------------------------------------------------ */
 
-static void vfio_user_conn_finish_locked(VFIOUserRequest *req, int ret)
+void vfio_user_conn_finish_locked(VFIOUserRequest *req, int ret)
 {
     req->ret = ret;
     req->in_len = 0;
@@ -195,7 +241,7 @@ static int64_t vfio_user_conn_deadline(VFIOUserConn *conn,
 static void vfio_user_conn_set_tx(VFIOUserConnTx *tx,
                                   const VFIOUserRequest *req, uint32_t flags)
 {
-    assert(req->nr_out < VFIO_USER_CONN_MAX_IOV);
+    assert(req->nr_out <= VFIO_USER_CONN_MAX_IOV);
     tx->header = (struct vfio_user_header) {
         .id = req->id,
         .command = req->command,
@@ -242,38 +288,96 @@ static int vfio_user_conn_send(VFIOUserConn *conn, VFIOUserConnTx *tx,
     return tx->started ? -EINPROGRESS : 0;
 }
 
+/* A slot, or NULL with the outcome in @req. */
+static VFIOUserConnSlot *vfio_user_conn_claim(VFIOUserConn *conn,
+                                              VFIOUserRequest *req)
+{
+    VFIOUserConnSlot *slot = NULL;
+
+    QEMU_LOCK_GUARD(&conn->lock);
+    vfio_user_conn_wait_locked(conn, vfio_user_conn_has_slot, conn,
+                               req->deadline);
+    if (!conn->failed) {
+        slot = vfio_user_conn_get_slot_locked(conn, req);
+    }
+    if (slot) {
+        req->id = slot->id;
+    } else {
+        vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : -ETIMEDOUT);
+    }
+    return slot;
+}
+
+/* The driver is not in @req's memory, and will not come back to it. */
+static void vfio_user_conn_detach_locked(VFIOUserConn *conn,
+                                         VFIOUserRequest *req)
+{
+    while (conn->rx_busy && conn->rx.req == req) {
+        qemu_cond_wait(&conn->rx_idle, &conn->lock);
+    }
+    if (conn->rx.req == req) {
+        conn->rx.req = NULL;
+    }
+}
+
+/*
+ * The message is out, or never will be (@ret). Until now the slot stayed
+ * ours, whatever the server may have answered meanwhile. Returns true when @req
+ * has its outcome.
+ */
+static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
+                                VFIOUserRequest *req, int ret)
+{
+    bool receiving;
+
+    QEMU_LOCK_GUARD(&conn->lock);
+    if (ret == -ETIMEDOUT || conn->failed) {
+        while (conn->rx_busy && conn->rx.req == req) {
+            qemu_cond_wait(&conn->rx_idle, &conn->lock);
+        }
+    }
+    slot->sending = false;
+    if (slot->replied) {
+        vfio_user_conn_put_slot_locked(conn, slot);
+        return true;
+    }
+    if (ret != -ETIMEDOUT && !(conn->failed && req->done)) {
+        return false;
+    }
+    receiving = conn->rx.slot == slot;
+    vfio_user_conn_detach_locked(conn, req);
+    if (ret == -ETIMEDOUT && !receiving) {
+        /* The server never saw it: there will be no reply to drop. */
+        vfio_user_conn_put_slot_locked(conn, slot);
+    } else {
+        slot->req = NULL;
+    }
+    vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : ret);
+    return true;
+}
+
 void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
 {
-    VFIOUserConnSlot *slot;
+    void (*done)(VFIOUserRequest *req) = req->done;
+    int64_t deadline = vfio_user_conn_deadline(conn, req);
     VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
-    int ret;
+    VFIOUserConnSlot *slot;
+    bool finished = true;
 
-    req->deadline = vfio_user_conn_deadline(conn, req);
+    req->deadline = deadline;
     req->state = VFIO_USER_REQUEST_PENDING;
+    slot = vfio_user_conn_claim(conn, req);
+    if (slot) {
+        int ret;
 
-    WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        vfio_user_conn_wait_locked(conn, vfio_user_conn_has_slot, conn,
-                                   req->deadline);
-        slot = conn->failed ? NULL : vfio_user_conn_get_slot_locked(conn, req);
-        if (!slot) {
-            vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE
-                                                           : -ETIMEDOUT);
-            return;
-        }
-        req->id = slot->id;
+        vfio_user_conn_set_tx(&tx, req, 0);
+        trace_vfio_user_conn_request(conn->name, req->id, req->command,
+                                     tx.header.size, req->nr_fds);
+        ret = vfio_user_conn_send(conn, &tx, deadline);
+        finished = vfio_user_conn_sent(conn, slot, req, ret);
     }
-
-    vfio_user_conn_set_tx(&tx, req, 0);
-    trace_vfio_user_conn_request(conn->name, req->id, req->command,
-                                 tx.header.size, req->nr_fds);
-    ret = vfio_user_conn_send(conn, &tx, req->deadline);
-    if (ret == -ETIMEDOUT) {
-        /* The server never saw it: there will be no reply to drop. */
-        QEMU_LOCK_GUARD(&conn->lock);
-        if (req->state == VFIO_USER_REQUEST_PENDING) {
-            vfio_user_conn_put_slot_locked(conn, slot);
-            vfio_user_conn_finish_locked(req, ret);
-        }
+    if (finished && done) {
+        done(req);
     }
 }
 
@@ -284,12 +388,7 @@ static void vfio_user_conn_abandon_locked(VFIOUserConn *conn,
     VFIOUserConnSlot *slot =
         &conn->slots[req->id % VFIO_USER_CONN_MAX_REQUESTS];
 
-    while (conn->rx_busy && conn->rx.req == req) {
-        qemu_cond_wait(&conn->rx_idle, &conn->lock);
-    }
-    if (conn->rx.req == req) {
-        conn->rx.req = NULL;
-    }
+    vfio_user_conn_detach_locked(conn, req);
     if (req->state == VFIO_USER_REQUEST_DONE) {
         return;
     }
@@ -370,7 +469,7 @@ void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
 void vfio_user_conn_set_lockstep(VFIOUserConn *conn)
 {
     QEMU_LOCK_GUARD(&conn->lock);
-    conn->lockstep = true;
+    qatomic_set(&conn->lockstep, true);
 }
 
 bool vfio_user_conn_lockstep(VFIOUserConn *conn)
@@ -378,9 +477,47 @@ bool vfio_user_conn_lockstep(VFIOUserConn *conn)
     return qatomic_read(&conn->lockstep);
 }
 
+/*
+ * Requests that nobody waits for, once the connection has failed. One that is
+ * being sent is left to its sender, one whose reply is being received to the
+ * driver.
+ */
+static VFIOUserRequest *vfio_user_conn_orphans_locked(VFIOUserConn *conn)
+{
+    VFIOUserRequest *list = NULL;
+
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        VFIOUserRequest *req = conn->slots[i].req;
+
+        if (!req || !req->done || conn->slots[i].sending ||
+            (conn->rx_busy && conn->rx.req == req)) {
+            continue;
+        }
+        conn->slots[i].req = NULL;
+        if (conn->rx.req == req) {
+            conn->rx.req = NULL;
+        }
+        vfio_user_conn_finish_locked(req, -EPIPE);
+        req->next = list;
+        list = req;
+    }
+    return list;
+}
+
+static void vfio_user_conn_finish_orphans(VFIOUserRequest *list)
+{
+    while (list) {
+        VFIOUserRequest *req = list;
+
+        list = req->next;
+        req->done(req);
+    }
+}
+
 /* The first reason counts. */
 void vfio_user_conn_fail(VFIOUserConn *conn, Error *err)
 {
+    VFIOUserRequest *orphans = NULL;
     VFIOUserWaiter *w;
     bool tell;
 
@@ -389,16 +526,18 @@ void vfio_user_conn_fail(VFIOUserConn *conn, Error *err)
             error_free(err);
             return;
         }
-        conn->failed = true;
+        qatomic_set(&conn->failed, true);
         conn->error = err;
         tell = !conn->closing;
         QTAILQ_FOREACH(w, &conn->waiters, next) {
             qemu_cond_signal(&w->cond);
         }
+        orphans = vfio_user_conn_orphans_locked(conn);
     }
     trace_vfio_user_conn_failed(conn->name, error_get_pretty(err));
     /* Wakes a driver in poll(). The descriptor lives as long as @conn. */
     shutdown(conn->chan.fd, SHUT_RDWR);
+    vfio_user_conn_finish_orphans(orphans);
     if (tell) {
         conn->ops->failed(conn->opaque);
     }

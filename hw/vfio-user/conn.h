@@ -15,6 +15,7 @@ typedef struct VFIOUserConn VFIOUserConn;
 
 /* Requests that may wait for their replies at once. */
 #define VFIO_USER_CONN_MAX_REQUESTS     256
+#define VFIO_USER_CONN_TICK_MS          20
 /* Pieces of memory in one request, and in one reply. */
 #define VFIO_USER_CONN_MAX_IOV          8
 /* Pieces of guest memory that one DMA command may touch. */
@@ -42,6 +43,9 @@ typedef struct VFIOUserDMA {
  * @dma_end: done with it. @done bytes from its beginning were written.
  * @failed: the connection is lost for good; called once. The reason is in
  *     vfio_user_conn_error().
+ * @tick: a thread has been waiting for another VFIO_USER_CONN_TICK_MS; called
+ *     in that thread, which holds nothing of the connection meanwhile, so this
+ *     one may take the BQL. May be NULL.
  */
 typedef struct VFIOUserConnOps {
     int (*dma_begin)(void *opaque, uint64_t addr, uint64_t count,
@@ -49,6 +53,7 @@ typedef struct VFIOUserConnOps {
     void (*dma_end)(void *opaque, VFIOUserDMA *dma, bool is_write,
                     uint64_t done);
     void (*failed)(void *opaque);
+    void (*tick)(void *opaque);
 } VFIOUserConnOps;
 
 typedef enum VFIOUserRequestState {
@@ -71,6 +76,9 @@ typedef enum VFIOUserRequestState {
  * @in_fds, @max_in_fds: room for descriptors of the reply; the caller owns
  *     those stored, surplus ones are closed
  * @timeout_ms: from submission to reply; 0: the connection's default
+ * @done: NULL, or called when there is an outcome, for a request that nobody
+ *     waits for: from any thread, as VFIOUserConnOps' functions. It has no
+ *     deadline once it was sent. @done may free the request.
  *
  * @ret: 0; -errno of the server (clamped to 1..4095, 0 becomes EIO);
  *     -ETIMEDOUT when the deadline passed (the reply is dropped should it
@@ -89,6 +97,7 @@ typedef struct VFIOUserRequest {
     int *in_fds;
     unsigned max_in_fds;
     unsigned timeout_ms;
+    void (*done)(struct VFIOUserRequest *req);
 
     int ret;
     size_t in_len;
@@ -97,7 +106,7 @@ typedef struct VFIOUserRequest {
     VFIOUserRequestState state;
     uint16_t id;
     int64_t deadline;
-    struct VFIOUserConnTx *tx;
+    struct VFIOUserRequest *next;
 } VFIOUserRequest;
 
 /**
@@ -151,7 +160,8 @@ void vfio_user_conn_free(VFIOUserConn *conn);
  *
  * Returns at once unless too many are in flight or the socket is full; then
  * it waits, serving the connection, up to the request's deadline. The outcome
- * of any failure is in @req as if the reply had told it. Any thread.
+ * of any failure is in @req as if the reply had told it. A request with @done
+ * must not be touched any more. Any thread.
  */
 void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req);
 

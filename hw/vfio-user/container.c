@@ -118,10 +118,15 @@ static int vfio_user_container_result(VFIOUserContainer *c,
     int ret = vfio_user_conn_wait(c->udev->conn, &msg->req);
 
     if (ret) {
-        error_setg(errp, "%s of 0x%" PRIx64 " bytes at 0x%" PRIx64
-                   " failed: %s", map ? "DMA_MAP" : "DMA_UNMAP", size, iova,
-                   ret == -ETIMEDOUT ? "the server did not answer in time"
-                                     : strerror(-ret));
+        Error *err = vfio_user_conn_error(c->udev->conn);
+
+        if (!err) {
+            error_setg(&err, "%s", ret == -ETIMEDOUT ?
+                       "the server did not answer in time" : strerror(-ret));
+        }
+        error_prepend(&err, "%s of 0x%" PRIx64 " bytes at 0x%" PRIx64
+                      " failed: ", map ? "DMA_MAP" : "DMA_UNMAP", size, iova);
+        error_propagate(errp, err);
         return ret;
     }
     if (!map && !vfio_user_wire_check_dma_unmap(&msg->reply, msg->req.in_len,
@@ -280,8 +285,9 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
     uint32_t flags = VFIO_USER_DMA_READABLE |
                      (readonly ? 0 : VFIO_USER_DMA_WRITEABLE);
 
+    /* What is wrong was reported, or is in @error by the time of commit. */
     if (vfio_user_conn_broken(c->udev->conn)) {
-        return base->initialized ? 0 : -EPIPE;
+        return 0;
     }
     vfio_user_container_backing(vaddr, &b);
     if (b.device) {

@@ -25,7 +25,9 @@
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qemu/host-utils.h"
+#include "hw/core/cpu.h"
 #include "hw/pci/pci.h"
+#include "system/cpus.h"
 #include "qapi/error.h"
 #include "device.h"
 #include "trace.h"
@@ -83,10 +85,29 @@ static void vfio_user_device_twin_failed(void *opaque)
     vfio_user_conn_fail(udev->conn, err);
 }
 
+/*
+ * A vCPU has been waiting for a while. If the VM is to stop meanwhile, it need
+ * not wait for this vCPU, which executes nothing: let it count as stopped.
+ * vfio_user_device_enter_bql() keeps it from going on before the VM does.
+ * Queued work has to wait, as it does during any access.
+ */
+static void vfio_user_device_tick(void *opaque)
+{
+    if (!current_cpu || bql_locked() || !qatomic_read(&current_cpu->stop)) {
+        return;
+    }
+    bql_lock();
+    if (current_cpu->stop && cpu_work_list_empty(current_cpu)) {
+        qemu_wait_io_event_common(current_cpu);
+    }
+    bql_unlock();
+}
+
 const VFIOUserConnOps vfio_user_device_conn_ops = {
     .dma_begin = vfio_user_device_dma_begin,
     .dma_end = vfio_user_device_dma_end,
     .failed = vfio_user_device_failed,
+    .tick = vfio_user_device_tick,
 };
 
 const VFIOUserConnOps vfio_user_device_twin_ops = {
@@ -272,14 +293,11 @@ static void vfio_user_device_access_failed(VFIOUserDevice *udev,
                                            const char *what, off_t off,
                                            size_t len, int ret)
 {
-    static RateLimit limit = { .slice_ns = NANOSECONDS_PER_SECOND,
-                               .slice_quota = 1 };
-
     trace_vfio_user_device_access_failed(udev->name, what,
                                          VFIO_FILE_OFFSET_INDEX(off),
                                          off & VFIO_FILE_OFFSET_MASK, len,
                                          -ret);
-    if (ret == -EPIPE || ratelimit_calculate_delay(&limit, 1)) {
+    if (ret == -EPIPE || ratelimit_calculate_delay(&udev->complaints, 1)) {
         return;
     }
     warn_report("vfio-user-pci %s: %s of %zu bytes at 0x%llx of region %" PRIu64
@@ -308,10 +326,53 @@ static void vfio_user_device_write_rom_bar(VFIOUserDevice *udev,
     pci_set_long(udev->config + PCI_ROM_ADDRESS, value);
 }
 
+/*
+ * Accesses come with the BQL held. A vCPU lets go of it while it waits for the
+ * server, so that nobody else waits. What holds meanwhile: the memory regions
+ * and their owner, because the vCPU is in an RCU critical section; for config
+ * accesses the device, because of the reference taken here. What may have
+ * changed: everything else, the device may even be unplugged. Callers in
+ * hw/vfio look at nothing but the device's own state after the access.
+ *
+ * Other threads keep the BQL: they are in the middle of realize, reset or
+ * unplug, which must not be interleaved with anything.
+ */
+static bool vfio_user_device_leave_bql(VFIOUserDevice *udev,
+                                       VFIODevice *vbasedev)
+{
+    if (!udev->ready || !current_cpu || !bql_locked()) {
+        return false;
+    }
+    object_ref(OBJECT(vbasedev->dev));
+    bql_unlock();
+    return true;
+}
+
+static void vfio_user_device_unref_owner(void *opaque)
+{
+    object_unref(OBJECT(opaque));
+}
+
+static void vfio_user_device_enter_bql(VFIODevice *vbasedev)
+{
+    bql_lock();
+    while (current_cpu->stopped && !current_cpu->unplug) {
+        qemu_cond_wait_bql(current_cpu->halt_cond);
+    }
+    if (vbasedev->dev->realized) {
+        object_unref(OBJECT(vbasedev->dev));
+    } else {
+        /* Unplugged meanwhile: our caller still needs it. */
+        aio_bh_schedule_oneshot(qemu_get_aio_context(),
+                                vfio_user_device_unref_owner, vbasedev->dev);
+    }
+}
+
 static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
                                       size_t len, off_t off)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    bool left;
     int ret;
 
     if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_READABLE)) {
@@ -320,8 +381,12 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
         memcpy(buf, udev->config + (off & VFIO_FILE_OFFSET_MASK), len);
         ret = 0;
     } else {
+        left = vfio_user_device_leave_bql(udev, vbasedev);
         ret = vfio_user_device_read(udev, VFIO_FILE_OFFSET_INDEX(off),
                                     off & VFIO_FILE_OFFSET_MASK, buf, len);
+        if (left) {
+            vfio_user_device_enter_bql(vbasedev);
+        }
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "read", off, len, ret);
@@ -335,6 +400,7 @@ static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
                                        size_t len, off_t off)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    bool left;
     int ret;
 
     if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_WRITEABLE)) {
@@ -345,8 +411,12 @@ static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
         vfio_user_device_write_rom_bar(udev, ldl_le_p(buf));
         ret = 0;
     } else {
+        left = vfio_user_device_leave_bql(udev, vbasedev);
         ret = vfio_user_device_write(udev, VFIO_FILE_OFFSET_INDEX(off),
                                      off & VFIO_FILE_OFFSET_MASK, buf, len);
+        if (left) {
+            vfio_user_device_enter_bql(vbasedev);
+        }
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "write", off, len, ret);
@@ -495,14 +565,9 @@ const VFIODeviceFileOps vfio_user_device_file_ops = {
 
 /* Life ---------------------------------------------------------------------- */
 
-void vfio_user_device_start(VFIOUserDevice *udev, AddressSpace *as,
-                            AioContext *ctx)
+void vfio_user_device_set_memory(VFIOUserDevice *udev, AddressSpace *as)
 {
     qatomic_set(&udev->as, as);
-    vfio_user_conn_start(udev->conn, ctx);
-    if (udev->twin) {
-        vfio_user_conn_start(udev->twin, ctx);
-    }
 }
 
 void vfio_user_device_close(VFIOUserDevice *udev)
@@ -539,6 +604,8 @@ void vfio_user_device_unref(VFIOUserDevice *udev)
     for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
         g_free(udev->irqs[i].assigned);
     }
+    qemu_mutex_destroy(&udev->intx_lock);
+    ratelimit_destroy(&udev->complaints);
     g_free(udev->regions);
     g_free(udev->config);
     g_free(udev->name);

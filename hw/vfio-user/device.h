@@ -7,6 +7,7 @@
 #ifndef HW_VFIO_USER_DEVICE_H
 #define HW_VFIO_USER_DEVICE_H
 
+#include "qemu/ratelimit.h"
 #include "hw/vfio/vfio-device-file.h"
 #include "hw/vfio-user/wire.h"
 #include "caps.h"
@@ -45,12 +46,14 @@ typedef struct VFIOUserIrqs {
  * @name: how messages call the device
  * @config: config space as it was at the beginning: what realize works with,
  *     so that it cannot change between check and use
- * @as: what the server's DMA addresses; set before vfio_user_device_start()
+ * @as: what the server's DMA addresses; NULL at first
  *
  * @ready: realize is over; from now on a failure is reported here, where
  *     before it became an Error
- * @irqs: under the BQL
- * @intx_fd: duplicate of INTx's eventfd, to fire it again; under the BQL
+ * @complaints: one warning a second about accesses that failed
+ * @irqs: under the BQL, but for @no_mask, which is atomic
+ * @intx_fd: duplicate of INTx's eventfd, to fire it again; changed under the
+ *     BQL and @intx_lock
  * @resample_fd: duplicate of what KVM signals at EOI; under the BQL
  */
 typedef struct VFIOUserDevice {
@@ -67,7 +70,9 @@ typedef struct VFIOUserDevice {
 
     bool ready;
     bool reported;
+    RateLimit complaints;
     VFIOUserIrqs irqs[VFIO_USER_IRQ_MAX];
+    QemuMutex intx_lock;
     int intx_fd;
     int resample_fd;
 } VFIOUserDevice;
@@ -76,20 +81,18 @@ typedef struct VFIOUserDevice {
  * vfio_user_device_new: negotiate with a server and learn what it offers
  * @fd: connected UNIX stream socket; owned from now on
  * @name: for messages; copied
+ * @ctx: looks after the sockets while nobody waits; outlives
+ *     vfio_user_device_close()
  * @timeout_ms: deadline of a message
  *
  * Returns the device with one reference, or NULL with @errp set. BQL.
  */
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
-                                     unsigned timeout_ms, Error **errp);
+                                     AioContext *ctx, unsigned timeout_ms,
+                                     Error **errp);
 
-/**
- * vfio_user_device_start: from now on serve the server's commands
- * @as: what its DMA addresses
- * @ctx: looks after the sockets while nobody waits
- */
-void vfio_user_device_start(VFIOUserDevice *udev, AddressSpace *as,
-                            AioContext *ctx);
+/* From now on the server's DMA addresses @as; before that it fails. */
+void vfio_user_device_set_memory(VFIOUserDevice *udev, AddressSpace *as);
 
 /* Let the connection go; accesses from now on read all-ones. BQL. */
 void vfio_user_device_close(VFIOUserDevice *udev);
@@ -130,7 +133,10 @@ int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
 int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
                            const void *buf, size_t len);
 
-/* irqs.c: VFIO_DEVICE_SET_IRQS. Returns 0 or -errno. BQL. */
+/*
+ * irqs.c: VFIO_DEVICE_SET_IRQS. Returns 0 or -errno; once the device is ready
+ * what the server says to it is only reported. BQL.
+ */
 int vfio_user_irqs_set(VFIOUserDevice *udev, const struct vfio_irq_set *set);
 void vfio_user_irqs_cleanup(VFIOUserDevice *udev);
 

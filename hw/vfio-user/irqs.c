@@ -24,10 +24,18 @@
  * - With KVM, end of interrupt comes as an eventfd (UNMASK with a descriptor).
  *   libvfio-user accepts one and drops it, so it stays here and becomes an
  *   unmask message.
+ *
+ * Realize waits for each reply, since a server that cannot interrupt is no use.
+ * Afterwards nobody waits: these calls come from vCPUs in the middle of
+ * hw/vfio's interrupt code, which holds the BQL and must not be interleaved
+ * with anything. The server handles messages in their order, so whatever the
+ * guest does to the device next finds the change made. A reply that reports
+ * failure is reported when it comes.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
+#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
@@ -35,28 +43,97 @@
 #include "device.h"
 #include "trace.h"
 
+/* A request that nobody waits for */
+typedef struct VFIOUserIrqsMsg {
+    VFIOUserRequest req;
+    VFIOUserDevice *udev;
+    union {
+        struct vfio_user_irq_set set;
+        struct vfio_user_region_rw read;
+    } out;
+    struct {
+        struct vfio_user_region_rw read;
+        uint8_t status[2];
+    } in;
+    struct iovec out_iov;
+    struct iovec in_iov;
+} VFIOUserIrqsMsg;
+
+static void vfio_user_irqs_submit(VFIOUserDevice *udev, VFIOUserIrqsMsg *msg,
+                                  uint16_t command, size_t out_len)
+{
+    msg->udev = udev;
+    msg->out_iov.iov_base = &msg->out;
+    msg->out_iov.iov_len = out_len;
+    msg->req.command = command;
+    msg->req.out = &msg->out_iov;
+    msg->req.nr_out = 1;
+    vfio_user_conn_submit(udev->conn, &msg->req);
+}
+
+static bool vfio_user_irqs_is_mask(const struct vfio_user_irq_set *set)
+{
+    return set->flags & (VFIO_USER_IRQ_MASK | VFIO_USER_IRQ_UNMASK);
+}
+
+/* Any thread */
+static int vfio_user_irqs_result(VFIOUserDevice *udev,
+                                 const struct vfio_user_irq_set *set, int ret)
+{
+    trace_vfio_user_irqs_set(udev->name, set->index, set->start, set->count,
+                             set->flags, ret);
+    if (ret && ret != -EPIPE && ret != -ETIMEDOUT &&
+        vfio_user_irqs_is_mask(set)) {
+        /* It does not know how: it keeps no masks. */
+        qatomic_set(&udev->irqs[set->index].no_mask, true);
+        return 0;
+    }
+    return ret;
+}
+
+static void vfio_user_irqs_done(VFIOUserRequest *req)
+{
+    VFIOUserIrqsMsg *msg = container_of(req, VFIOUserIrqsMsg, req);
+    const struct vfio_user_irq_set *set = &msg->out.set;
+    int ret = vfio_user_irqs_result(msg->udev, set, req->ret);
+
+    if (ret && ret != -EPIPE) {
+        warn_report("vfio-user-pci %s: the server refused interrupts %u to %u "
+                    "of index %u (flags 0x%x): %s", msg->udev->name,
+                    set->start, set->start + set->count, set->index,
+                    set->flags, strerror(-ret));
+    }
+    g_free(msg);
+}
+
 /* Without data, or with eventfds @fds. */
 static int vfio_user_irqs_send(VFIOUserDevice *udev, uint32_t flags,
                                uint32_t index, uint32_t start, uint32_t count,
                                const int *fds, unsigned nr_fds)
 {
-    struct vfio_user_irq_set set = {
-        .argsz = sizeof(set),
+    VFIOUserIrqsMsg *msg = g_new0(VFIOUserIrqsMsg, 1);
+    int ret;
+
+    msg->out.set = (struct vfio_user_irq_set) {
+        .argsz = sizeof(msg->out.set),
         .flags = flags,
         .index = index,
         .start = start,
         .count = count,
     };
-    struct iovec out = { .iov_base = &set, .iov_len = sizeof(set) };
-    VFIOUserRequest req = {
-        .command = VFIO_USER_DEVICE_SET_IRQS,
-        .out = &out, .nr_out = 1,
-        .fds = fds, .nr_fds = nr_fds,
-    };
-    int ret = vfio_user_conn_call(udev->conn, &req);
-
-    trace_vfio_user_irqs_set(udev->name, index, start, count, flags, nr_fds,
-                             ret);
+    msg->req.fds = fds;
+    msg->req.nr_fds = nr_fds;
+    if (udev->ready) {
+        msg->req.done = vfio_user_irqs_done;
+        vfio_user_irqs_submit(udev, msg, VFIO_USER_DEVICE_SET_IRQS,
+                              sizeof(msg->out.set));
+        return 0;
+    }
+    vfio_user_irqs_submit(udev, msg, VFIO_USER_DEVICE_SET_IRQS,
+                          sizeof(msg->out.set));
+    ret = vfio_user_conn_wait(udev->conn, &msg->req);
+    ret = vfio_user_irqs_result(udev, &msg->out.set, ret);
+    g_free(msg);
     return ret;
 }
 
@@ -69,32 +146,64 @@ static unsigned vfio_user_irqs_max_fds(VFIOUserDevice *udev)
 static int vfio_user_irqs_mask(VFIOUserDevice *udev, uint32_t action,
                                uint32_t index, uint32_t start, uint32_t count)
 {
-    VFIOUserIrqs *irqs = &udev->irqs[index];
-    int ret;
-
-    if (irqs->no_mask) {
+    if (qatomic_read(&udev->irqs[index].no_mask)) {
         return 0;
     }
-    ret = vfio_user_irqs_send(udev, VFIO_USER_IRQ_DATA_NONE | action, index,
-                              start, count, NULL, 0);
-    if (ret && ret != -EPIPE && ret != -ETIMEDOUT) {
-        irqs->no_mask = true;
-        ret = 0;
-    }
-    return ret;
+    return vfio_user_irqs_send(udev, VFIO_USER_IRQ_DATA_NONE | action, index,
+                               start, count, NULL, 0);
 }
 
 /* INTx ----------------------------------------------------------------------- */
 
-static bool vfio_user_irqs_intx_is_up(VFIOUserDevice *udev)
+/* Any thread */
+static void vfio_user_irqs_fire_intx(VFIOUserDevice *udev)
 {
-    uint8_t status[2];
+    const uint64_t one = 1;
 
-    if (vfio_user_device_read(udev, VFIO_USER_REGION_CONFIG, PCI_STATUS,
-                              status, sizeof(status))) {
-        return false;
+    QEMU_LOCK_GUARD(&udev->intx_lock);
+    if (udev->intx_fd < 0) {
+        return;
     }
-    return status[0] & PCI_STATUS_INTERRUPT;
+    trace_vfio_user_irqs_intx_again(udev->name);
+    /* It fails when the counter is full: then it is signalled as it is. */
+    if (write(udev->intx_fd, &one, sizeof(one)) < 0) {
+        return;
+    }
+}
+
+static void vfio_user_irqs_status_done(VFIOUserRequest *req)
+{
+    VFIOUserIrqsMsg *msg = container_of(req, VFIOUserIrqsMsg, req);
+    VFIOUserDevice *udev = msg->udev;
+    Error *err = NULL;
+
+    if (!req->ret &&
+        !vfio_user_wire_check_region_rw(&msg->in.read, req->in_len,
+                                        &msg->out.read, false, &err)) {
+        vfio_user_device_offline(udev, err);
+    } else if (!req->ret && (msg->in.status[0] & PCI_STATUS_INTERRUPT)) {
+        vfio_user_irqs_fire_intx(udev);
+    }
+    g_free(msg);
+}
+
+/* Is the line still up? The answer comes to vfio_user_irqs_status_done(). */
+static void vfio_user_irqs_ask_status(VFIOUserDevice *udev)
+{
+    VFIOUserIrqsMsg *msg = g_new0(VFIOUserIrqsMsg, 1);
+
+    msg->out.read = (struct vfio_user_region_rw) {
+        .offset = PCI_STATUS,
+        .region = VFIO_USER_REGION_CONFIG,
+        .count = sizeof(msg->in.status),
+    };
+    msg->in_iov.iov_base = &msg->in;
+    msg->in_iov.iov_len = sizeof(msg->in.read) + sizeof(msg->in.status);
+    msg->req.in = &msg->in_iov;
+    msg->req.nr_in = 1;
+    msg->req.done = vfio_user_irqs_status_done;
+    vfio_user_irqs_submit(udev, msg, VFIO_USER_REGION_READ,
+                          sizeof(msg->out.read));
 }
 
 static int vfio_user_irqs_intx_unmask(VFIOUserDevice *udev)
@@ -102,14 +211,8 @@ static int vfio_user_irqs_intx_unmask(VFIOUserDevice *udev)
     int ret = vfio_user_irqs_mask(udev, VFIO_USER_IRQ_UNMASK,
                                   VFIO_USER_IRQ_INTX, 0, 1);
 
-    if (!ret && udev->intx_fd >= 0 && vfio_user_irqs_intx_is_up(udev)) {
-        uint64_t one = 1;
-
-        trace_vfio_user_irqs_intx_again(udev->name);
-        if (write(udev->intx_fd, &one, sizeof(one)) != sizeof(one)) {
-            /* The counter is full: it is signalled as it is. */
-            return 0;
-        }
+    if (!ret && udev->intx_fd >= 0) {
+        vfio_user_irqs_ask_status(udev);
     }
     return ret;
 }
@@ -117,6 +220,7 @@ static int vfio_user_irqs_intx_unmask(VFIOUserDevice *udev)
 /* Remember the eventfd, so that it can be signalled from here. */
 static void vfio_user_irqs_keep_intx(VFIOUserDevice *udev, int fd)
 {
+    QEMU_LOCK_GUARD(&udev->intx_lock);
     if (udev->intx_fd >= 0) {
         close(udev->intx_fd);
     }
@@ -166,6 +270,29 @@ static unsigned vfio_user_irqs_run(const int *fds, unsigned count, unsigned max)
     return n;
 }
 
+/*
+ * libvfio-user keeps the eventfds of all indices in one table, by vector: what
+ * is assigned to ERR or REQ replaces INTx's or vector 0's, and its interrupt
+ * would then unplug the device. Put back what was there. Servers that keep
+ * them apart are told what they know.
+ */
+static int vfio_user_irqs_restore_first(VFIOUserDevice *udev)
+{
+    uint32_t flags = VFIO_USER_IRQ_DATA_EVENTFD | VFIO_USER_IRQ_TRIGGER;
+    uint32_t index;
+
+    if (udev->intx_fd >= 0) {
+        return vfio_user_irqs_send(udev, flags, VFIO_USER_IRQ_INTX, 0, 1,
+                                   &udev->intx_fd, 1);
+    }
+    for (index = VFIO_USER_IRQ_MSIX; index > 0; index--) {
+        if (udev->irqs[index].info.count) {
+            return vfio_user_irqs_send(udev, flags, index, 0, 1, NULL, 0);
+        }
+    }
+    return 0;
+}
+
 static int vfio_user_irqs_assign(VFIOUserDevice *udev, uint32_t index,
                                  uint32_t start, uint32_t count,
                                  const int *fds)
@@ -208,6 +335,8 @@ static int vfio_user_irqs_assign(VFIOUserDevice *udev, uint32_t index,
 
     if (index == VFIO_USER_IRQ_INTX) {
         vfio_user_irqs_keep_intx(udev, fds[0]);
+    } else if (any && index >= VFIO_USER_IRQ_ERR) {
+        return vfio_user_irqs_restore_first(udev);
     } else if (any && (index == VFIO_USER_IRQ_MSI ||
                        index == VFIO_USER_IRQ_MSIX)) {
         return vfio_user_irqs_mask(udev, VFIO_USER_IRQ_UNMASK, index, 0,

@@ -42,8 +42,8 @@ static void vfio_user_negotiate_failed(VFIOUserDevice *udev, const char *what,
 /* VERSION -------------------------------------------------------------------- */
 
 /* The server granted a second socket: its commands come there. */
-static bool vfio_user_negotiate_twin(VFIOUserDevice *udev, int *fds,
-                                     unsigned nr_fds, Error **errp)
+static bool vfio_user_negotiate_twin(VFIOUserDevice *udev, AioContext *ctx,
+                                     int *fds, unsigned nr_fds, Error **errp)
 {
     unsigned index = udev->caps.twin_fd_index;
     int domain = -1, type = -1;
@@ -65,10 +65,12 @@ static bool vfio_user_negotiate_twin(VFIOUserDevice *udev, int *fds,
                                     &vfio_user_device_twin_ops, udev,
                                     udev->timeout_ms);
     fds[index] = -1;
+    vfio_user_conn_start(udev->twin, ctx);
     return true;
 }
 
-static bool vfio_user_negotiate_version(VFIOUserDevice *udev, Error **errp)
+static bool vfio_user_negotiate_version(VFIOUserDevice *udev, AioContext *ctx,
+                                        Error **errp)
 {
     g_autofree char *reply = g_malloc(VFIO_USER_CAPS_MAX_REPLY);
     int fds[VFIO_USER_MAX_MSG_FDS];
@@ -110,7 +112,7 @@ static bool vfio_user_negotiate_version(VFIOUserDevice *udev, Error **errp)
                                        udev->caps.pgsizes,
                                        udev->caps.twin_socket,
                                        udev->caps.write_multiple);
-        ok = vfio_user_negotiate_twin(udev, fds, nr_fds, errp);
+        ok = vfio_user_negotiate_twin(udev, ctx, fds, nr_fds, errp);
     }
     for (unsigned i = 0; i < nr_fds; i++) {
         if (fds[i] >= 0) {
@@ -373,18 +375,23 @@ static void vfio_user_negotiate_posting(VFIOUserDevice *udev)
 }
 
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
-                                     unsigned timeout_ms, Error **errp)
+                                     AioContext *ctx, unsigned timeout_ms,
+                                     Error **errp)
 {
     VFIOUserDevice *udev = g_new0(VFIOUserDevice, 1);
 
     udev->refcnt = 1;
     udev->timeout_ms = timeout_ms;
     udev->name = g_strdup(name);
+    qemu_mutex_init(&udev->intx_lock);
+    ratelimit_init(&udev->complaints);
+    ratelimit_set_speed(&udev->complaints, 1, NANOSECONDS_PER_SECOND);
     udev->intx_fd = -1;
     udev->resample_fd = -1;
     udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
                                     timeout_ms);
-    if (vfio_user_negotiate_version(udev, errp) &&
+    vfio_user_conn_start(udev->conn, ctx);
+    if (vfio_user_negotiate_version(udev, ctx, errp) &&
         vfio_user_negotiate_info(udev, errp) &&
         vfio_user_negotiate_regions(udev, errp) &&
         vfio_user_negotiate_irqs(udev, errp) &&

@@ -183,23 +183,27 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
 {
     VFIODevice *vbasedev = &VFIO_PCI(dev)->vbasedev;
     g_autofree char *name = vfio_user_pci_name(dev);
-    int fd = vfio_user_pci_connect(dev, errp);
+    int fd;
 
+    if (!vfio_user_pci_get_iothread(dev, errp)) {
+        return false;
+    }
+    fd = vfio_user_pci_connect(dev, errp);
     if (fd < 0) {
         return false;
     }
-    dev->udev = vfio_user_device_new(fd, name, dev->timeout_ms, errp);
+    dev->udev = vfio_user_device_new(fd, name,
+                                     iothread_get_aio_context(
+                                         dev->used_iothread),
+                                     dev->timeout_ms, errp);
     if (!dev->udev) {
-        return false;
-    }
-    if (!vfio_user_pci_get_iothread(dev, errp)) {
         return false;
     }
     vbasedev->name = g_steal_pointer(&name);
     vbasedev->file_ops = &vfio_user_device_file_ops;
-    vfio_user_device_start(dev->udev,
-                           pci_device_iommu_address_space(PCI_DEVICE(dev)),
-                           iothread_get_aio_context(dev->used_iothread));
+    vfio_user_device_set_memory(dev->udev,
+                                pci_device_iommu_address_space(
+                                    PCI_DEVICE(dev)));
     return true;
 }
 
@@ -214,9 +218,31 @@ static void vfio_user_pci_exit(PCIDevice *pdev)
 {
     VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
 
+    /*
+     * First of all: vfio-pci takes the interrupts back one by one, and a
+     * server that does not answer must not hold up unplugging. It loses no
+     * more than the connection, with which all of that ends.
+     */
+    vfio_user_device_close(dev->udev);
     VFIO_USER_PCI_GET_CLASS(dev)->parent_exit(pdev);
     migrate_del_blocker(&dev->migration_blocker);
-    vfio_user_device_close(dev->udev);
+}
+
+/*
+ * A vCPU waits for the server without the BQL, and meanwhile another one may
+ * access the device. The guard against re-entrance would refuse that: it is
+ * meant for device models that are reached again by their own DMA, and ours is
+ * in another process.
+ */
+static void vfio_user_pci_allow_concurrency(VFIOUserPCIDevice *dev)
+{
+    VFIOPCIDevice *vdev = VFIO_PCI(dev);
+
+    for (unsigned i = 0; i < ARRAY_SIZE(vdev->bars); i++) {
+        if (vdev->bars[i].region.mem) {
+            vdev->bars[i].region.mem->disable_reentrancy_guard = true;
+        }
+    }
 }
 
 static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
@@ -238,6 +264,7 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
         vfio_user_device_close(dev->udev);
         return;
     }
+    vfio_user_pci_allow_concurrency(dev);
     qatomic_set(&dev->udev->ready, true);
     if (!vfio_user_pci_block_migration(dev, errp)) {
         vfio_user_pci_exit(pdev);

@@ -184,6 +184,9 @@ bool vfio_user_wire_check_region_rw(const struct vfio_user_region_rw *rep,
 /**
  * vfio_user_wire_check_dma_unmap: DMA_UNMAP reply
  * @req: the request that it answers; address and size must come back
+ *
+ * A header alone is accepted: so answers a libvfio-user server that does no
+ * DMA.
  */
 bool vfio_user_wire_check_dma_unmap(const struct vfio_user_dma_unmap *rep,
                                     size_t len,

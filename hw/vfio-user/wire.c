@@ -80,10 +80,16 @@ bool vfio_user_wire_check_version(const struct vfio_user_version *rep,
     if (!payload_holds(len, sizeof(*rep), errp)) {
         return false;
     }
-    if (rep->major != VFIO_USER_MAJOR || rep->minor > VFIO_USER_MINOR) {
-        error_setg(errp, "server answers version %u.%u to %u.%u: use a server "
-                   "that speaks version %u", rep->major, rep->minor,
-                   VFIO_USER_MAJOR, VFIO_USER_MINOR, VFIO_USER_MAJOR);
+    if (rep->major != VFIO_USER_MAJOR) {
+        error_setg(errp, "server speaks version %u.%u: use one that speaks "
+                   "version %u", rep->major, rep->minor, VFIO_USER_MAJOR);
+        return false;
+    }
+    if (rep->minor > VFIO_USER_MINOR) {
+        error_setg(errp, "server answers version %u.%u, which is above the "
+                   "%u.%u that was proposed: it does not negotiate as the "
+                   "protocol asks", rep->major, rep->minor, VFIO_USER_MAJOR,
+                   VFIO_USER_MINOR);
         return false;
     }
     return true;
@@ -103,15 +109,16 @@ bool vfio_user_wire_check_device_info(const struct vfio_user_device_info *rep,
     }
     if (rep->num_regions <= VFIO_USER_REGION_CONFIG ||
         rep->num_regions > VFIO_USER_MAX_REGIONS) {
-        error_setg(errp, "%u regions is not within %u to %u",
+        error_setg(errp, "number of regions %u is not within %u to %u",
                    rep->num_regions, VFIO_USER_REGION_CONFIG + 1,
                    VFIO_USER_MAX_REGIONS);
         return false;
     }
     if (rep->num_irqs <= VFIO_USER_IRQ_MSIX ||
         rep->num_irqs > VFIO_USER_MAX_IRQS) {
-        error_setg(errp, "%u interrupt indices is not within %u to %u",
-                   rep->num_irqs, VFIO_USER_IRQ_MSIX + 1, VFIO_USER_MAX_IRQS);
+        error_setg(errp, "number of interrupt indices %u is not within %u to "
+                   "%u", rep->num_irqs, VFIO_USER_IRQ_MSIX + 1,
+                   VFIO_USER_MAX_IRQS);
         return false;
     }
     *out = (struct vfio_user_device_info) {
@@ -539,6 +546,9 @@ bool vfio_user_wire_check_dma_unmap(const struct vfio_user_dma_unmap *rep,
                                     const struct vfio_user_dma_unmap *req,
                                     Error **errp)
 {
+    if (!len) {
+        return true;
+    }
     if (!payload_holds(len, sizeof(*rep), errp)) {
         return false;
     }
