@@ -109,6 +109,7 @@ struct VFIOUserConn {
 
     QemuMutex send_lock;
     QSIMPLEQ_HEAD(, VFIOUserConnTx) tx_queue;
+    unsigned nr_backlog;    /* writes in @tx_queue's REGION_WRITE_MULTIs */
     bool tx_pending;        /* @tx_queue is not empty; read without the lock */
 
     QemuMutex lock;
@@ -173,6 +174,15 @@ void vfio_user_conn_rx_cleanup(VFIOUserConn *conn);
  * Returns 0 when it is out, -EAGAIN when it was queued, -EPIPE.
  */
 int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx);
+
+/**
+ * vfio_user_conn_tx_write: send a small posted write, or remember it
+ *
+ * Returns 0, -EAGAIN when VFIO_USER_CONN_MAX_BACKLOG are remembered already
+ * (wait for the key &conn->nr_backlog), -EPIPE.
+ */
+int vfio_user_conn_tx_write(VFIOUserConn *conn,
+                            const struct vfio_user_write_multi_entry *entry);
 
 /**
  * vfio_user_conn_tx_flush: send what is queued. Driver only.

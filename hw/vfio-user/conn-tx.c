@@ -12,6 +12,10 @@
  * and always whole. A queued message lives on its sender's stack; the sender
  * waits for it. When the sender gives up after part of it is out, the rest is
  * copied, because the stream needs it.
+ *
+ * Small posted writes need no sender that waits: they are copied into a
+ * message that leaves when there is room, and as long as it is the last one in
+ * the queue more of them join it.
  */
 
 #include "qemu/osdep.h"
@@ -41,6 +45,22 @@ static void vfio_user_conn_tx_failed(VFIOUserConn *conn, int ret)
     vfio_user_conn_fail(conn, err);
 }
 
+/* Something was queued: see to it that somebody sends it. */
+static void vfio_user_conn_tx_alert(VFIOUserConn *conn)
+{
+    bool polls;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        polls = conn->driver_polls;
+        if (!conn->driver) {
+            vfio_user_conn_bg_kick_locked(conn);
+        }
+    }
+    if (polls) {
+        event_notifier_set(&conn->kick);
+    }
+}
+
 int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
 {
     int ret = -EAGAIN;
@@ -58,21 +78,181 @@ int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
     }
 
     if (ret == -EAGAIN) {
-        bool polls;
-
         trace_vfio_user_conn_tx_full(conn->name, tx->header.command);
-        WITH_QEMU_LOCK_GUARD(&conn->lock) {
-            polls = conn->driver_polls;
-        }
-        if (polls) {
-            event_notifier_set(&conn->kick);
-        }
+        vfio_user_conn_tx_alert(conn);
     } else if (ret) {
         vfio_user_conn_tx_failed(conn, ret);
         ret = -EPIPE;
     }
     return ret;
 }
+
+static void vfio_user_conn_tx_free_rest(VFIOUserConn *conn, VFIOUserConnTx *tx)
+{
+    g_free(tx);
+}
+
+/* The rest of @tx in memory of its own, descriptors already being out. */
+static VFIOUserConnTx *vfio_user_conn_tx_copy_rest(VFIOUserConnTx *tx)
+{
+    size_t len = iov_size(tx->msg.iov, tx->msg.nr_iov);
+    VFIOUserConnTx *rest = g_malloc(sizeof(*rest) + len);
+
+    rest->header = tx->header;
+    rest->queued = rest->started = true;
+    rest->sent = false;
+    rest->free = vfio_user_conn_tx_free_rest;
+    iov_to_buf(tx->msg.iov, tx->msg.nr_iov, 0, rest + 1, len);
+    rest->msg.iov[0].iov_base = rest + 1;
+    rest->msg.iov[0].iov_len = len;
+    rest->msg.nr_iov = 1;
+    rest->msg.nr_fds = 0;
+    return rest;
+}
+
+/* Posted writes ------------------------------------------------------------ */
+
+/* Writes that found the socket full */
+typedef struct VFIOUserConnMulti {
+    VFIOUserConnTx tx;
+    struct vfio_user_write_multi head;
+    struct vfio_user_write_multi_entry entries[VFIO_USER_CONN_MAX_MULTI];
+} VFIOUserConnMulti;
+
+/* Called with send_lock held. */
+static void vfio_user_conn_multi_free(VFIOUserConn *conn, VFIOUserConnTx *tx)
+{
+    VFIOUserConnMulti *multi = container_of(tx, VFIOUserConnMulti, tx);
+
+    qatomic_set(&conn->nr_backlog, conn->nr_backlog - multi->head.wr_cnt);
+    trace_vfio_user_conn_multi(conn->name, multi->head.wr_cnt);
+    g_free(multi);
+    QEMU_LOCK_GUARD(&conn->lock);
+    vfio_user_conn_wake_locked(conn, &conn->nr_backlog);
+}
+
+static VFIOUserConnMulti *vfio_user_conn_multi_new_locked(VFIOUserConn *conn)
+{
+    VFIOUserConnMulti *multi = g_new(VFIOUserConnMulti, 1);
+    VFIOUserConnTx *tx = &multi->tx;
+
+    tx->header = (struct vfio_user_header) {
+        .command = VFIO_USER_REGION_WRITE_MULTI,
+        .flags = VFIO_USER_TYPE_COMMAND | VFIO_USER_NO_REPLY,
+    };
+    tx->free = vfio_user_conn_multi_free;
+    tx->started = tx->sent = false;
+    tx->queued = true;
+    tx->msg.iov[0].iov_base = &tx->header;
+    tx->msg.iov[0].iov_len = sizeof(tx->header);
+    tx->msg.iov[1].iov_base = &multi->head;
+    tx->msg.iov[1].iov_len = sizeof(multi->head);
+    tx->msg.iov[2].iov_base = multi->entries;
+    tx->msg.nr_iov = 3;
+    tx->msg.nr_fds = 0;
+    multi->head.wr_cnt = 0;
+    QSIMPLEQ_INSERT_TAIL(&conn->tx_queue, tx, next);
+    qatomic_set(&conn->tx_pending, true);
+    return multi;
+}
+
+/* The youngest message, if another write can join it. */
+static VFIOUserConnMulti *vfio_user_conn_multi_last_locked(VFIOUserConn *conn)
+{
+    VFIOUserConnTx *tx = QSIMPLEQ_LAST(&conn->tx_queue, VFIOUserConnTx, next);
+    VFIOUserConnMulti *multi;
+
+    if (!tx || tx->free != vfio_user_conn_multi_free || tx->started) {
+        return NULL;
+    }
+    multi = container_of(tx, VFIOUserConnMulti, tx);
+    return multi->head.wr_cnt < VFIO_USER_CONN_MAX_MULTI ? multi : NULL;
+}
+
+static void
+vfio_user_conn_multi_add_locked(VFIOUserConn *conn,
+                                const struct vfio_user_write_multi_entry *entry)
+{
+    VFIOUserConnMulti *multi = vfio_user_conn_multi_last_locked(conn);
+    size_t len;
+
+    if (!multi) {
+        multi = vfio_user_conn_multi_new_locked(conn);
+    }
+    multi->entries[multi->head.wr_cnt++] = *entry;
+    len = multi->head.wr_cnt * sizeof(*entry);
+    multi->tx.msg.iov[2].iov_len = len;
+    multi->tx.header.size = sizeof(multi->tx.header) + sizeof(multi->head) +
+                            len;
+    qatomic_set(&conn->nr_backlog, conn->nr_backlog + 1);
+}
+
+static int
+vfio_user_conn_write_now_locked(VFIOUserConn *conn,
+                                const struct vfio_user_write_multi_entry *entry)
+{
+    struct vfio_user_region_rw rw = {
+        .offset = entry->offset,
+        .region = entry->region,
+        .count = entry->count,
+    };
+    VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
+    int ret;
+
+    tx.header = (struct vfio_user_header) {
+        .command = VFIO_USER_REGION_WRITE,
+        .size = sizeof(tx.header) + sizeof(rw) + entry->count,
+        .flags = VFIO_USER_TYPE_COMMAND | VFIO_USER_NO_REPLY,
+    };
+    tx.started = false;
+    tx.msg.iov[0].iov_base = &tx.header;
+    tx.msg.iov[0].iov_len = sizeof(tx.header);
+    tx.msg.iov[1].iov_base = &rw;
+    tx.msg.iov[1].iov_len = sizeof(rw);
+    tx.msg.iov[2].iov_base = (void *)entry->data;
+    tx.msg.iov[2].iov_len = entry->count;
+    tx.msg.nr_iov = 3;
+    tx.msg.nr_fds = 0;
+    ret = vfio_user_conn_tx_try_locked(conn, &tx);
+    if (ret == -EAGAIN && tx.started) {
+        VFIOUserConnTx *rest = vfio_user_conn_tx_copy_rest(&tx);
+
+        QSIMPLEQ_INSERT_HEAD(&conn->tx_queue, rest, next);
+        qatomic_set(&conn->tx_pending, true);
+        ret = -EINPROGRESS;
+    }
+    return ret;
+}
+
+int vfio_user_conn_tx_write(VFIOUserConn *conn,
+                            const struct vfio_user_write_multi_entry *entry)
+{
+    int ret = -EAGAIN;
+
+    WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
+        if (QSIMPLEQ_EMPTY(&conn->tx_queue)) {
+            ret = vfio_user_conn_write_now_locked(conn, entry);
+        }
+        if (ret == -EAGAIN) {
+            if (conn->nr_backlog >= VFIO_USER_CONN_MAX_BACKLOG) {
+                return -EAGAIN;
+            }
+            vfio_user_conn_multi_add_locked(conn, entry);
+            ret = -EINPROGRESS;
+        }
+    }
+    if (ret == -EINPROGRESS) {
+        vfio_user_conn_tx_alert(conn);
+        return 0;
+    }
+    if (ret) {
+        vfio_user_conn_tx_failed(conn, ret);
+        return -EPIPE;
+    }
+    return 0;
+}
+
+/* The queue ------------------------------------------------------------------ */
 
 /* @tx is out: tell its sender, or let go of it. */
 static void vfio_user_conn_tx_done(VFIOUserConn *conn, VFIOUserConnTx *tx)
@@ -113,29 +293,6 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn)
         return false;
     }
     return ret == -EAGAIN;
-}
-
-static void vfio_user_conn_tx_free_rest(VFIOUserConn *conn, VFIOUserConnTx *tx)
-{
-    g_free(tx);
-}
-
-/* The rest of @tx in memory of its own, descriptors already being out. */
-static VFIOUserConnTx *vfio_user_conn_tx_copy_rest(VFIOUserConnTx *tx)
-{
-    size_t len = iov_size(tx->msg.iov, tx->msg.nr_iov);
-    VFIOUserConnTx *rest = g_malloc(sizeof(*rest) + len);
-
-    rest->header = tx->header;
-    rest->queued = rest->started = true;
-    rest->sent = false;
-    rest->free = vfio_user_conn_tx_free_rest;
-    iov_to_buf(tx->msg.iov, tx->msg.nr_iov, 0, rest + 1, len);
-    rest->msg.iov[0].iov_base = rest + 1;
-    rest->msg.iov[0].iov_len = len;
-    rest->msg.nr_iov = 1;
-    rest->msg.nr_fds = 0;
-    return rest;
 }
 
 bool vfio_user_conn_tx_cancel(VFIOUserConn *conn, VFIOUserConnTx *tx)

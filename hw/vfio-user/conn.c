@@ -432,6 +432,48 @@ int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req)
     return ret == -EINPROGRESS ? 0 : ret;
 }
 
+static bool vfio_user_conn_has_backlog_room(VFIOUserConn *conn,
+                                            const void *key)
+{
+    return qatomic_read(&conn->nr_backlog) < VFIO_USER_CONN_MAX_BACKLOG;
+}
+
+int vfio_user_conn_post_write(VFIOUserConn *conn, uint32_t region,
+                              uint64_t off, const void *data, unsigned len)
+{
+    struct vfio_user_write_multi_entry entry = {
+        .offset = off,
+        .region = region,
+        .count = len,
+    };
+    int64_t deadline = 0;
+    int ret;
+
+    assert(len <= VFIO_USER_CONN_SMALL_WRITE);
+    memcpy(entry.data, data, len);
+    if (vfio_user_conn_broken(conn)) {
+        return -EPIPE;
+    }
+    trace_vfio_user_conn_post(conn->name, VFIO_USER_REGION_WRITE, len);
+    while ((ret = vfio_user_conn_tx_write(conn, &entry)) == -EAGAIN) {
+        bool room;
+
+        if (!deadline) {
+            deadline = g_get_monotonic_time() +
+                       conn->timeout_ms * (int64_t)1000;
+        }
+        WITH_QEMU_LOCK_GUARD(&conn->lock) {
+            room = vfio_user_conn_wait_locked(conn,
+                                              vfio_user_conn_has_backlog_room,
+                                              &conn->nr_backlog, deadline);
+        }
+        if (!room) {
+            return vfio_user_conn_broken(conn) ? -EPIPE : -ETIMEDOUT;
+        }
+    }
+    return ret;
+}
+
 /* Life --------------------------------------------------------------------- */
 
 VFIOUserConn *vfio_user_conn_new(int fd, const char *name,

@@ -16,6 +16,9 @@ typedef struct VFIOUserConn VFIOUserConn;
 /* Requests that may wait for their replies at once. */
 #define VFIO_USER_CONN_MAX_REQUESTS     256
 #define VFIO_USER_CONN_TICK_MS          20
+/* Posted writes that wait for room in the socket, and in one message. */
+#define VFIO_USER_CONN_MAX_BACKLOG      1024
+#define VFIO_USER_CONN_MAX_MULTI        128
 /* Pieces of memory in one request, and in one reply. */
 #define VFIO_USER_CONN_MAX_IOV          8
 /* Pieces of guest memory that one DMA command may touch. */
@@ -186,6 +189,23 @@ int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req);
  * so any later reply tells that this one was handled. Any thread.
  */
 int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/* Largest write that vfio_user_conn_post_write() takes, in bytes. */
+#define VFIO_USER_CONN_SMALL_WRITE  8
+
+/**
+ * vfio_user_conn_post_write: post a small write that may be coalesced
+ * @region, @off, @data, @len: as in REGION_WRITE; @len is at most
+ *     VFIO_USER_CONN_SMALL_WRITE
+ *
+ * For a server that negotiated write_multiple. As vfio_user_conn_post() while
+ * the socket has room. When it has none the write is remembered, those that
+ * follow join it, and they leave together as REGION_WRITE_MULTI, in their
+ * place among all other messages. Waits, up to the default deadline, only when
+ * VFIO_USER_CONN_MAX_BACKLOG writes are remembered.
+ */
+int vfio_user_conn_post_write(VFIOUserConn *conn, uint32_t region,
+                              uint64_t off, const void *data, unsigned len);
 
 /**
  * vfio_user_conn_set_lockstep: never have two requests at the server at once

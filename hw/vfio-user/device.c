@@ -200,7 +200,13 @@ static int vfio_user_device_write_part(VFIOUserDevice *udev,
     Error *err = NULL;
     int ret;
 
-    if (posted && !vfio_user_conn_lockstep(udev->conn)) {
+    posted = posted && !vfio_user_conn_lockstep(udev->conn);
+    if (posted && udev->caps.write_multiple &&
+        rw->count <= VFIO_USER_CONN_SMALL_WRITE) {
+        return vfio_user_conn_post_write(udev->conn, rw->region, rw->offset,
+                                         buf, rw->count);
+    }
+    if (posted) {
         return vfio_user_conn_post(udev->conn, &req);
     }
     ret = vfio_user_conn_call(udev->conn, &req);
