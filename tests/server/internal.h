@@ -1,0 +1,147 @@
+/*
+ * vfio-user test server: what its files share
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * State falls into three: the description (written before the thread starts,
+ * constant afterwards), what only the server's thread touches, and what other
+ * threads look at, which is written by the server's thread alone and under
+ * the lock. The thread may read the last kind without the lock.
+ */
+
+#ifndef TESTS_SERVER_INTERNAL_H
+#define TESTS_SERVER_INTERNAL_H
+
+#include <pthread.h>
+#include "server.h"
+
+typedef struct TsIrqIndex {
+    unsigned count;         /* description */
+    uint32_t flags;
+    TsMaskMode mode;
+    int *fds;               /* under the lock; -1 without one */
+    bool *masked;
+    bool *pending;
+} TsIrqIndex;
+
+typedef struct TsMoveState {
+    TsMove move;
+    unsigned seen, made;
+} TsMoveState;
+
+typedef struct TsJob {
+    void (*fn)(TestServer *s, void *opaque);
+    void *opaque;
+    bool running, done;
+} TsJob;
+
+struct TestServer {
+    /* Description */
+    TsLimits limits;
+    TsInfo info;
+    TsRegion regions[TS_NR_REGIONS];
+    GByteArray *content[TS_NR_REGIONS];
+    TsIrqIndex irqs[TS_NR_IRQS];
+    TsIoFd io_fds[TS_NR_REGIONS][TS_MAX_IO_FDS];
+    unsigned nr_io_fds[TS_NR_REGIONS];
+    struct {
+        TsHandler *fn;
+        void *opaque;
+    } handlers[VFIO_USER_COMMAND_MAX];
+    void (*on_reset)(TestServer *s, void *opaque);
+    void *on_reset_opaque;
+    bool message_only;
+    uint8_t *config;        /* 4096 bytes; also region 7's content */
+    uint8_t *config_wmask;
+    unsigned next_cap, next_ext_cap, last_cap, last_ext_cap;
+
+    /* Thread only */
+    bool negotiated;
+    uint16_t next_id;
+    GQueue deferred;        /* TsMessage: came while we waited for a reply */
+
+    /* Under the lock */
+    pthread_mutex_t lock;
+    pthread_cond_t cond;    /* broadcast on every change */
+    pthread_t thread;
+    bool started, stopping, finished, held, dead;
+    bool one_shot;          /* serves one connection, does not listen */
+    int listen_fd, conn_fd, wake_fd;
+    int twin_fd;            /* our end, -1 without */
+    char *path;
+    unsigned nr_clients, nr_resets, nr_moves_made;
+    GQueue jobs;            /* TsJob, owned by who waits */
+    GArray *windows;        /* TsWindow, by address */
+    GArray *log;            /* TsRecord */
+    bool log_on;
+    uint64_t log_seq;
+    GArray *moves;          /* TsMoveState */
+    char *client_json;
+};
+
+void ts_lock(TestServer *s);
+void ts_unlock(TestServer *s);
+/* Wakes everybody who waits for a change; the lock is held. */
+void ts_changed_locked(TestServer *s);
+/* Waits for one change until the deadline (monotonic us). Lock is held. */
+bool ts_wait_change_locked(TestServer *s, int64_t deadline);
+int64_t ts_deadline(int64_t ms);
+bool ts_on_thread(TestServer *s);
+/* The connection is at its end; the thread closes it in its loop. */
+void ts_fail_connection(TestServer *s);
+
+/* transport.c: whole messages. 0, or errno: ENOTCONN, ETIMEDOUT, EPROTO. */
+int ts_transport_send(TestServer *s, int fd, TsMessage *msg);
+/* Sends @len bytes as they are, with @fds on the first. */
+int ts_transport_send_raw(TestServer *s, int fd, const void *buf, size_t len,
+                          const int *fds, unsigned nr_fds);
+int ts_transport_receive(TestServer *s, int fd, TsMessage *msg);
+/* Bytes of the message as it would be sent. Freed by the caller. */
+GByteArray *ts_transport_flatten(TsMessage *msg);
+
+/* negotiate.c */
+int ts_negotiate(TestServer *s, TsMessage *request, TsMessage *reply);
+
+/* device.c: commands; each returns 0 or an errno. */
+int ts_device_dispatch(TestServer *s, TsMessage *request, TsMessage *reply);
+int ts_device_start(TestServer *s);
+void ts_device_free(TestServer *s);
+
+/* region.c */
+int ts_region_start(TestServer *s);
+void ts_region_free(TestServer *s);
+int ts_region_get_info(TestServer *s, TsMessage *request, TsMessage *reply);
+int ts_region_get_io_fds(TestServer *s, TsMessage *request, TsMessage *reply);
+int ts_region_read(TestServer *s, TsMessage *request, TsMessage *reply);
+int ts_region_write(TestServer *s, TsMessage *request, TsMessage *reply);
+int ts_region_write_multi(TestServer *s, TsMessage *request,
+                          TsMessage *reply);
+
+/* config.c */
+void ts_config_init(TestServer *s);
+void ts_config_free(TestServer *s);
+int ts_config_access(TestServer *s, unsigned region, uint64_t offset,
+                     void *data, uint32_t len, bool write, void *opaque);
+
+/* irq.c */
+int ts_irq_get_info(TestServer *s, TsMessage *request, TsMessage *reply);
+int ts_irq_set(TestServer *s, TsMessage *request);
+void ts_irq_client_gone(TestServer *s);
+void ts_irq_free(TestServer *s);
+
+/* dma.c */
+int ts_dma_map(TestServer *s, TsMessage *request);
+int ts_dma_unmap(TestServer *s, TsMessage *request, TsMessage *reply);
+void ts_dma_client_gone(TestServer *s);
+
+/* log.c */
+void ts_log_request(TestServer *s, const TsMessage *request, int error);
+/* The region or irq index that a request is about, or -1. */
+int ts_request_index(const TsMessage *request);
+
+/* mischief.c: sends the reply, or what the moves make of it. */
+int ts_mischief_send(TestServer *s, int index, TsMessage *reply);
+
+#define TS_PAYLOAD(msg, type) ((type *)(void *)(msg)->payload->data)
+
+#endif /* TESTS_SERVER_INTERNAL_H */

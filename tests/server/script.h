@@ -1,0 +1,32 @@
+/*
+ * vfio-user test server: a device described in lines of text
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ *   standard                   the standard device of server.h
+ *   id vendor= device= class= revision= subvendor= subdevice=
+ *   bar N size= [io] [64] [prefetch] [mmap] [area=OFFSET+SIZE]...
+ *   rom size= [file=PATH]
+ *   region N size= [mmap] [area=OFFSET+SIZE]... [type=TYPE:SUBTYPE]
+ *   intx [pin=1]
+ *   pm
+ *   pcie [type=0]
+ *   msi NR [maskable]
+ *   msix NR table=BAR:OFFSET pba=BAR:OFFSET
+ *   irqs INDEX count= [flags=] [mask=accept|refuse|keep]
+ *   limits [max_msg_fds=] [max_data_xfer_size=] [max_dma_maps=] [pgsizes=]
+ *          [write_multiple] [no_twin_socket]
+ *   message-only               take no fds for DMA
+ *   mischief NAME
+ */
+
+#ifndef TESTS_SERVER_SCRIPT_H
+#define TESTS_SERVER_SCRIPT_H
+
+#include "server.h"
+
+/* Both return NULL, or what is wrong; freed by the caller. Before ts_start. */
+char *script_line(TestServer *s, const char *text);
+char *script_file(TestServer *s, const char *path);
+
+#endif /* TESTS_SERVER_SCRIPT_H */
