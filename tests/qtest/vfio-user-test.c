@@ -1,0 +1,27 @@
+/*
+ * vfio-user qtest: the client device against a scripted server
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The server (tests/server) is a thread of this program, so that a test sees
+ * both sides of every access: what QEMU did at the register level, and what
+ * the server was told. Variants are a few lines in the files beside this one.
+ */
+
+#include "qemu/osdep.h"
+#include "vfio-user-util.h"
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (!qtest_has_device("vfio-user-pci")) {
+        g_test_message("this QEMU has no vfio-user-pci: nothing to test");
+        return 77;
+    }
+    vut_register_realize();
+    vut_register_region();
+    vut_register_dma();
+    vut_register_irq();
+    vut_register_plug();
+    return g_test_run();
+}

@@ -1,0 +1,107 @@
+/*
+ * vfio-user qtest: a server, a QEMU, and the device between them
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_QTEST_VFIO_USER_UTIL_H
+#define TESTS_QTEST_VFIO_USER_UTIL_H
+
+#include "libqtest.h"
+#include "libqos/pci.h"
+#include "../server/server.h"
+
+#define VUT_SLOT        4
+#define VUT_ID          "vu0"
+#define VUT_TIMEOUT_MS  10000
+
+/**
+ * VUTOptions: what a test wants beside a standard device on a pc
+ * @machine: "pc" if NULL
+ * @args: more arguments for QEMU; the socket's directory replaces each %s
+ * @device: more properties of the device, beginning with a comma
+ * @setup: shapes the server after it became the standard device
+ * @shared_ram: 128 MiB in a memfd instead of private memory
+ * @no_device: QEMU starts without the device
+ * @bare: the server is not made the standard device
+ * @stderr_file: QEMU's stderr goes to a file, for vut_stderr()
+ */
+typedef struct VUTOptions {
+    const char *machine;
+    const char *args;
+    const char *device;
+    void (*setup)(TestServer *s);
+    bool shared_ram;
+    bool no_device;
+    bool bare;
+    bool stderr_file;
+} VUTOptions;
+
+typedef struct VUTest {
+    TestServer *s;
+    char *dir;
+    char *path;
+    QTestState *qts;
+    QPCIBus *bus;
+    QPCIDevice *dev;    /* NULL with no_device */
+} VUTest;
+
+VUTest *vut_new(const VUTOptions *options);
+/* QEMU must end well, and the server must see its client go. */
+void vut_free(VUTest *t);
+
+/* A standard device's server at @dir/@name, with @setup applied. */
+TestServer *vut_server(const char *dir, const char *name,
+                       void (*setup)(TestServer *s));
+
+/* What QEMU wrote to stderr so far; freed by the caller. */
+char *vut_stderr(VUTest *t);
+/* Waits until stderr has @text. */
+void vut_wait_stderr(VUTest *t, const char *text);
+/* How often @needle stands in @text. */
+unsigned vut_occurrences(const char *text, const char *needle);
+
+/* device_add of a vfio-user-pci; NULL, or the error's text (to be freed). */
+char *vut_add(VUTest *t, const char *id, const char *socket,
+              unsigned timeout_ms);
+/* device_del, and the guest's consent through ACPI, on a pc. */
+void vut_del(VUTest *t, const char *id, unsigned slot);
+/* The same by way of a reset, on any machine. */
+void vut_del_by_reset(VUTest *t, const char *id);
+/* The PCI device at @slot of bus 0, found again. */
+void vut_find(VUTest *t, unsigned slot);
+
+/* Everything that QEMU sent the server before has been handled. */
+void vut_flush(VUTest *t);
+
+unsigned vut_nr_fds(pid_t pid);
+/* Waits until QEMU has @nr fds: some go through RCU. */
+void vut_wait_nr_fds(VUTest *t, unsigned nr);
+/* Resident private memory of a process, in KiB. */
+unsigned long vut_private_kib(pid_t pid);
+
+/* Evaluates until true, with a deadline. */
+#define VUT_WAIT(expr)                                                  \
+    do {                                                                \
+        int64_t end_ = g_get_monotonic_time() + VUT_TIMEOUT_MS * 1000;  \
+        while (!(expr)) {                                               \
+            if (g_get_monotonic_time() > end_) {                        \
+                g_error("%s:%d: waited in vain for: %s", __FILE__,      \
+                        __LINE__, #expr);                               \
+            }                                                           \
+            g_usleep(500);                                              \
+        }                                                               \
+    } while (0)
+
+/* Adds a test that runs between two counts of our own fds. */
+void vut_add_test(const char *path, void (*fn)(void));
+void vut_add_data_test(const char *path, const void *data,
+                       void (*fn)(const void *data));
+
+void vut_register_realize(void);
+void vut_register_region(void);
+void vut_register_dma(void);
+void vut_register_irq(void);
+void vut_register_plug(void);
+
+#endif /* TESTS_QTEST_VFIO_USER_UTIL_H */
