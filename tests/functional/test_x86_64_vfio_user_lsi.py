@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What QEMU's own server cannot carry: LSI SCSI controllers.
+
+The chip's SCRIPTS processor is a bus master towards its own BARs: the Linux
+driver lets it fetch scripts from the RAM in BAR 2 (895A), and copy between
+memory and the registers in BAR 1 (810).  x-vfio-user-server gives a device a
+DMA address space that holds the client's DMA windows and nothing else, not
+even the device's own BARs (dma_register() in hw/remote/vfio-user-obj.c, the
+address space in hw/remote/iommu.c), so these accesses end nowhere.  In a
+guest with the device attached directly the same driver works.
+
+The tests hold on to how far it goes: device and driver find each other,
+registers work, the driver says what it could not reach, and the machine stays
+usable.  A server that learns this fails them, which is the time to
+move the rows to the other disk controllers.
+"""
+
+from qemu_test import QemuSystemTest
+
+from vfio_user_case import Disk
+from vfio_user_guest import VFIOUserGuestTest
+from vfio_user_rows import DRIVE
+
+ADDRESS = '0000:00:05.0'
+
+
+class VFIOUserLSI(VFIOUserGuestTest):
+    """LSI controllers of QEMU's own server."""
+
+    def check_unreachable(self, model, identity, complaint):
+        """The driver probes the chip, then misses what is in its BARs."""
+        row = Disk(['-drive', DRIVE, '-device', f'{model},id=dev',
+                    '-device', 'scsi-hd,bus=dev.0,drive=drive'],
+                   driver='sym53c8xx', disk='/dev/sda', irq='intx')
+        server = self.serve_disk(row)
+        guest = self.boot(*self.client(server, addr='5'),
+                          append='guest.nodrivers')
+        self.assertIn(identity, guest.run('lspci'))
+        guest.run('modprobe sym53c8xx >/dev/null 2>&1 &')
+        guest.run(f'until_true 60 in_dmesg "{complaint}"')
+        self.assertIn('sym0: No NVRAM, ID 7', guest.run('dmesg'))
+        guest.run('test ! -e /dev/sda')
+        self.assertTrue(server.running())
+        self.assertEqual(guest.vm.cmd('query-status')['status'], 'running')
+
+    def test_lsi53c895a(self):
+        """Scripts in the chip's RAM are not found."""
+        self.check_unreachable('lsi53c895a', '1000:0012',
+                               'interrupted SCRIPT address not found')
+
+    def test_lsi53c810(self):
+        """The chip cannot copy to its own registers."""
+        self.check_unreachable('lsi53c810', '1000:0001',
+                               'CACHE TEST FAILED: host wrote 1, chip read 0')
+
+
+if __name__ == '__main__':
+    QemuSystemTest.main()
