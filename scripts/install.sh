@@ -6,8 +6,8 @@
 #
 #   scripts/install.sh NESTED-BUILD DESTDIR PREFIX
 #
-# PREFIX must be the one that configure was called with, as QEMU has it
-# compiled in; empty means just that.
+# PREFIX may differ from the one that configure was called with: QEMU finds
+# its files relative to its program.  Empty means that one.
 
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,21 +18,25 @@ wanted=$3
 prefix=$("$build/pyvenv/bin/meson" introspect --buildoptions "$build" |
     /usr/bin/python3 -c 'import json, sys
 print(next(o["value"] for o in json.load(sys.stdin) if o["name"] == "prefix"))')
-if [ -n "$wanted" ] && [ "$wanted" != "$prefix" ]; then
-    echo "error: QEMU is configured for $prefix: run" \
-        "./configure --prefix=$wanted, then make install" >&2
-    exit 1
-fi
+to=$dest${wanted:-$prefix}
+case $to in
+/*) ;;
+*) echo "error: PREFIX=$wanted is no absolute path: give one" >&2; exit 1 ;;
+esac
 
-DESTDIR=$dest "$build/pyvenv/bin/meson" install -C "$build" --no-rebuild \
+scratch=$build/overlay-install
+rm -rf "$scratch"
+DESTDIR=$scratch "$build/pyvenv/bin/meson" install -C "$build" --no-rebuild \
     --quiet --skip-subprojects
-doc=$dest$prefix/share/doc/qemu-vfio-user
-mkdir -p "$doc"
-install -m 644 "$top/README.md" "$top/COPYING" "$doc/"
+mkdir -p "$to/share/doc/qemu-vfio-user"
+cp -a "$scratch$prefix/." "$to/"
+rm -rf "$scratch"
+
+cd "$top"
+install -m 644 README.md COPYING "$to/share/doc/qemu-vfio-user/"
 for page in system/devices interop devel; do
-    [ ! -f "$top/docs/$page/vfio-user.rst" ] ||
-        install -m 644 "$top/docs/$page/vfio-user.rst" \
-            "$doc/$(basename "$page").rst"
+    install -m 644 "docs/$page/vfio-user.rst" \
+        "$to/share/doc/qemu-vfio-user/${page%%/*}.rst"
 done
-echo "  installed in $dest$prefix: bin/qemu-system-x86_64 and tools;" \
+echo "  installed in $to: bin/qemu-system-x86_64 and tools;" \
     "pages in share/doc/qemu-vfio-user"

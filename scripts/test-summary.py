@@ -30,7 +30,8 @@ def cases(text):
 
 def judge(entry):
     """All cases of one program; its own verdict must not get lost."""
-    program, result = entry['name'], entry['result']
+    # meson puts "project:suite / " before the name.
+    program, result = entry['name'].split(' / ')[-1], entry['result']
     whole = re.search(r'^1\.\.0\s*#\s*SKIP\S*\s*(.*)$',
                       entry.get('stdout', ''), re.M | re.I)
     if whole:

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 from . import Refused, root, run_tool, say, write_atomically
 from .apt import PrivateApt
@@ -55,17 +56,22 @@ class Fetcher:
     def __init__(self, deps):
         self.deps = deps
         self.apt = PrivateApt(os.path.join(deps, 'apt'))
-        self.fresh = False
 
     def path(self, *names):
         return os.path.join(self.deps, *names)
 
     def need_lists(self):
-        """Fetch the lists once a run, and only if something is missing."""
-        if not self.fresh:
+        """Fetch the lists, if something is missing and they are not new.
+
+        One set-up calls us several times; an hour covers it."""
+        stamp = self.path('apt', 'updated')
+        try:
+            if time.time() - os.stat(stamp).st_mtime < 3600:
+                return
+        except OSError:
             os.makedirs(self.path('apt'), exist_ok=True)
-            self.apt.update()
-            self.fresh = True
+        self.apt.update()
+        write_atomically(stamp, '')
 
     def new_directory(self, name):
         tmp = self.path(name + '.new')

@@ -9,8 +9,8 @@ applied to pristine copies, in a scratch directory; only when all of it has
 applied are those files written whose content differs.  Files that ninja has
 seen and that did not change keep their time stamps.
 
-Invariant: a file has a pristine copy if and only if the series touches it
-or has touched it; the copy is written before the file is changed.  So a run
+Invariant: a file has a pristine copy if and only if the series touches it;
+the copy is written before the file is changed.  So a run
 that is interrupted anywhere is completed by the next.
 """
 

@@ -7,6 +7,7 @@ tree, written last, so that it never promises more than is there.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -54,6 +55,13 @@ def dress(top, tree, state):
     return told
 
 
+def lock(top):
+    """One stage step at a time; the kernel drops the lock at exit."""
+    directory = os.path.join(top, 'subprojects')
+    os.makedirs(directory, exist_ok=True)
+    fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX)
+
+
 def replace_tree(tmp, tree):
     """Put a finished tree into its place; the old one goes last."""
     old = tmp + '.old'
@@ -87,14 +95,15 @@ def main(argv):
     p.add_argument('--refresh', action='store_true',
                    help='only patches and links of the tree that is there')
     p.add_argument('--state', metavar='KEY',
-                   help='print what is staged: source or version')
+                   help='print one entry of the state, as: source, links')
     args = p.parse_args(argv)
     top = os.path.abspath(args.root)
     tree = os.path.join(top, TREE)
-    state = load_state(tree)
     if args.state:
-        print(state.get(args.state, ''))
+        print(load_state(tree).get(args.state, ''))
         return 0
+    lock(top)
+    state = load_state(tree)
     if args.refresh:
         if not state:
             raise Refused('%s is not staged: run ./configure' % TREE)
