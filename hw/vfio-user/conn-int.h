@@ -129,6 +129,14 @@ struct VFIOUserConn {
     QemuCond rx_idle;
     bool rx_busy;           /* the driver may be touching @rx.req's memory */
 
+    /* Under @lock; see conn-poll.c */
+    struct {
+        unsigned max_us;
+        unsigned nr_waits;
+        bool spin;          /* the better of the two, as far as we know */
+        int64_t avg_ns[2];  /* by sleeping, by spinning; 0: not known yet */
+    } poll;
+
     /* The driver's; @req changes only under @lock */
     struct {
         VFIOUserRxState state;
@@ -199,6 +207,14 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn);
  */
 bool vfio_user_conn_tx_cancel(VFIOUserConn *conn, VFIOUserConnTx *tx);
 void vfio_user_conn_tx_cleanup(VFIOUserConn *conn);
+
+/* conn-poll.c */
+
+/* Is the wait that begins now to spin first? */
+bool vfio_user_conn_poll_begin_locked(VFIOUserConn *conn);
+
+/* It got what it waited for after @ns. */
+void vfio_user_conn_poll_end_locked(VFIOUserConn *conn, bool spun, int64_t ns);
 
 /* conn-bg.c */
 void vfio_user_conn_bg_stop(VFIOUserConn *conn);

@@ -29,6 +29,7 @@
 #include "qemu/osdep.h"
 #include <poll.h>
 #include "qemu/iov.h"
+#include "qemu/timer.h"
 #include "conn-int.h"
 #include "trace.h"
 
@@ -91,6 +92,17 @@ static int vfio_user_conn_ms_left(int64_t deadline)
     return us <= 0 ? 0 : MIN(DIV_ROUND_UP(us, 1000), INT_MAX);
 }
 
+/* Look for something to be received until @until_ns. */
+static bool vfio_user_conn_spin(VFIOUserConn *conn, int64_t until_ns)
+{
+    do {
+        if (vfio_user_conn_rx_step(conn) != -EAGAIN) {
+            return true;
+        }
+    } while (get_clock() < until_ns);
+    return false;
+}
+
 /* One turn as the driver: sleep until something can be done, and do it. */
 static void vfio_user_conn_drive(VFIOUserConn *conn, int64_t deadline)
 {
@@ -117,17 +129,27 @@ static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
                                               VFIOUserReady *ready,
                                               int64_t deadline)
 {
+    bool spin = vfio_user_conn_poll_begin_locked(conn);
+    int64_t begin_ns = get_clock();
+    int64_t spin_ns = spin ? begin_ns + conn->poll.max_us * (int64_t)SCALE_US
+                           : 0;
+
     conn->driver = w;
     conn->driver_polls = true;
     conn->nr_drives++;
     do {
         qemu_mutex_unlock(&conn->lock);
-        vfio_user_conn_drive(conn, deadline);
+        if (get_clock() >= spin_ns || !vfio_user_conn_spin(conn, spin_ns)) {
+            vfio_user_conn_drive(conn, deadline);
+        }
         qemu_mutex_lock(&conn->lock);
     } while (!conn->failed && !ready(conn, w->key) &&
              g_get_monotonic_time() < deadline);
     conn->driver = NULL;
     conn->driver_polls = false;
+    if (ready(conn, w->key)) {
+        vfio_user_conn_poll_end_locked(conn, spin, get_clock() - begin_ns);
+    }
 }
 
 /*
@@ -250,7 +272,9 @@ static void vfio_user_conn_set_tx(VFIOUserConnTx *tx,
     };
     tx->msg.iov[0].iov_base = &tx->header;
     tx->msg.iov[0].iov_len = sizeof(tx->header);
-    memcpy(tx->msg.iov + 1, req->out, req->nr_out * sizeof(*req->out));
+    for (unsigned i = 0; i < req->nr_out; i++) {
+        tx->msg.iov[1 + i] = req->out[i];
+    }
     tx->msg.nr_iov = 1 + req->nr_out;
     tx->msg.fds = req->fds;
     tx->msg.nr_fds = req->nr_fds;

@@ -134,6 +134,15 @@ VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
 void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer);
 
 /**
+ * vfio_user_conn_set_poll: how long a waiting thread may spin before it sleeps
+ * @max_us: microseconds; 0: never (the default)
+ *
+ * Whether it spins is found out by measuring; see conn-poll.c. Before
+ * vfio_user_conn_start().
+ */
+void vfio_user_conn_set_poll(VFIOUserConn *conn, unsigned max_us);
+
+/**
  * vfio_user_conn_start: look after the socket in @ctx while nobody waits
  * @ctx: serves the server's commands and notices that the server has gone;
  *     must outlive vfio_user_conn_stop()

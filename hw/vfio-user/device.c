@@ -299,11 +299,15 @@ static void vfio_user_device_access_failed(VFIOUserDevice *udev,
                                            const char *what, off_t off,
                                            size_t len, int ret)
 {
+    int64_t now = g_get_monotonic_time() / 1000;
+    int64_t before = qatomic_read(&udev->complained_ms);
+
     trace_vfio_user_device_access_failed(udev->name, what,
                                          VFIO_FILE_OFFSET_INDEX(off),
                                          off & VFIO_FILE_OFFSET_MASK, len,
                                          -ret);
-    if (ret == -EPIPE || ratelimit_calculate_delay(&udev->complaints, 1)) {
+    if (ret == -EPIPE || now - before < 1000 ||
+        qatomic_cmpxchg(&udev->complained_ms, before, now) != before) {
         return;
     }
     warn_report("vfio-user-pci %s: %s of %zu bytes at 0x%llx of region %" PRIu64
@@ -374,6 +378,20 @@ static void vfio_user_device_enter_bql(VFIODevice *vbasedev)
     }
 }
 
+/*
+ * All-ones, as from an empty slot. But not for hw/vfio itself, which looks at
+ * the interrupt pin whenever it goes back to INTx and complains about 255.
+ */
+static void vfio_user_device_read_nothing(VFIOUserDevice *udev, uint8_t *buf,
+                                          size_t len, off_t off)
+{
+    memset(buf, 0xff, len);
+    if (VFIO_FILE_OFFSET_INDEX(off) == VFIO_USER_REGION_CONFIG && len == 1 &&
+        (off & VFIO_FILE_OFFSET_MASK) == PCI_INTERRUPT_PIN) {
+        *buf = udev->config[PCI_INTERRUPT_PIN];
+    }
+}
+
 static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
                                       size_t len, off_t off)
 {
@@ -396,7 +414,7 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "read", off, len, ret);
-        memset(buf, 0xff, len);
+        vfio_user_device_read_nothing(udev, buf, len, off);
         ret = 0;
     }
     return ret ? vfio_user_device_errno(ret) : len;
@@ -611,7 +629,6 @@ void vfio_user_device_unref(VFIOUserDevice *udev)
         g_free(udev->irqs[i].assigned);
     }
     qemu_mutex_destroy(&udev->intx_lock);
-    ratelimit_destroy(&udev->complaints);
     g_free(udev->regions);
     g_free(udev->config);
     g_free(udev->name);

@@ -7,7 +7,6 @@
 #ifndef HW_VFIO_USER_DEVICE_H
 #define HW_VFIO_USER_DEVICE_H
 
-#include "qemu/ratelimit.h"
 #include "hw/vfio/vfio-device-file.h"
 #include "hw/vfio-user/wire.h"
 #include "caps.h"
@@ -50,7 +49,7 @@ typedef struct VFIOUserIrqs {
  *
  * @ready: realize is over; from now on a failure is reported here, where
  *     before it became an Error
- * @complaints: one warning a second about accesses that failed
+ * @complained_ms: when an access that failed was last reported; atomic
  * @irqs: under the BQL, but for @no_mask, which is atomic
  * @intx_fd: duplicate of INTx's eventfd, to fire it again; changed under the
  *     BQL and @intx_lock
@@ -70,7 +69,7 @@ typedef struct VFIOUserDevice {
 
     bool ready;
     bool reported;
-    RateLimit complaints;
+    int64_t complained_ms;
     VFIOUserIrqs irqs[VFIO_USER_IRQ_MAX];
     QemuMutex intx_lock;
     int intx_fd;
@@ -84,12 +83,13 @@ typedef struct VFIOUserDevice {
  * @ctx: looks after the sockets while nobody waits; outlives
  *     vfio_user_device_close()
  * @timeout_ms: deadline of a message
+ * @poll_max_us: how long a thread may spin for a reply, 0: not at all
  *
  * Returns the device with one reference, or NULL with @errp set. BQL.
  */
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
                                      AioContext *ctx, unsigned timeout_ms,
-                                     Error **errp);
+                                     unsigned poll_max_us, Error **errp);
 
 /* From now on the server's DMA addresses @as; before that it fails. */
 void vfio_user_device_set_memory(VFIOUserDevice *udev, AddressSpace *as);

@@ -376,7 +376,7 @@ static void vfio_user_negotiate_posting(VFIOUserDevice *udev)
 
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
                                      AioContext *ctx, unsigned timeout_ms,
-                                     Error **errp)
+                                     unsigned poll_max_us, Error **errp)
 {
     VFIOUserDevice *udev = g_new0(VFIOUserDevice, 1);
 
@@ -384,12 +384,12 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->timeout_ms = timeout_ms;
     udev->name = g_strdup(name);
     qemu_mutex_init(&udev->intx_lock);
-    ratelimit_init(&udev->complaints);
-    ratelimit_set_speed(&udev->complaints, 1, NANOSECONDS_PER_SECOND);
     udev->intx_fd = -1;
+    udev->complained_ms = INT64_MIN / 2;
     udev->resample_fd = -1;
     udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
                                     timeout_ms);
+    vfio_user_conn_set_poll(udev->conn, poll_max_us);
     vfio_user_conn_start(udev->conn, ctx);
     if (vfio_user_negotiate_version(udev, ctx, errp) &&
         vfio_user_negotiate_info(udev, errp) &&

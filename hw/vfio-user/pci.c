@@ -48,6 +48,7 @@ struct VFIOUserPCIDevice {
     VFIOPCIDevice parent_obj;
     SocketAddress *socket;
     uint32_t timeout_ms;
+    uint32_t poll_max_us;
     VFIOUserDevice *udev;
     IOThread *iothread;
     IOThread *used_iothread;
@@ -144,6 +145,10 @@ static bool vfio_user_pci_check_options(VFIOUserPCIDevice *dev, Error **errp)
         error_setg(errp, "x-msg-timeout-ms must not be 0");
         return false;
     }
+    if (dev->poll_max_us > 10000) {
+        error_setg(errp, "x-poll-max-us must not be above 10000");
+        return false;
+    }
     return true;
 }
 
@@ -195,7 +200,7 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
     dev->udev = vfio_user_device_new(fd, name,
                                      iothread_get_aio_context(
                                          dev->used_iothread),
-                                     dev->timeout_ms, errp);
+                                     dev->timeout_ms, dev->poll_max_us, errp);
     if (!dev->udev) {
         return false;
     }
@@ -328,6 +333,7 @@ static void vfio_user_pci_set_socket(Object *obj, Visitor *v, const char *name,
 static const Property vfio_user_pci_properties[] = {
     DEFINE_PROP_UINT32("x-msg-timeout-ms", VFIOUserPCIDevice, timeout_ms,
                        5000),
+    DEFINE_PROP_UINT32("x-poll-max-us", VFIOUserPCIDevice, poll_max_us, 50),
     DEFINE_PROP_LINK("iothread", VFIOUserPCIDevice, iothread, TYPE_IOTHREAD,
                      IOThread *),
 };
@@ -353,6 +359,9 @@ static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
         "or fd");
     object_class_property_set_description(klass, "x-msg-timeout-ms",
         "Milliseconds that the server has to answer a message");
+    object_class_property_set_description(klass, "x-poll-max-us",
+        "Microseconds that a vCPU may spin for an answer where that is found "
+        "to be quicker than sleeping, 0: never");
     object_class_property_set_description(klass, "iothread",
         "IOThread that serves the connection while no vCPU waits on it");
 }
