@@ -11,8 +11,8 @@
  * for it, a high price on a small machine. Hence parking: a handler that finds
  * a driver at work takes itself off the socket and looks again by timer, and
  * comes back when nobody has driven since the last look. Nothing is lost
- * meanwhile: whoever drives serves everything, and what comes in the
- * millisecond after is late by less than that.
+ * meanwhile: whoever drives serves everything, and what comes just after is
+ * late by a few milliseconds.
  */
 
 #include "qemu/osdep.h"
@@ -20,9 +20,15 @@
 #include "conn-int.h"
 #include "trace.h"
 
-/* Grows while drivers are at work: they may be waiting for a stopped server. */
+/*
+ * How long parked: doubles as long as drivers are at work, since each look
+ * takes a core from them. The bound is what a command of the server may have to
+ * wait after the last access, unless its commands come on a socket of their
+ * own.
+ */
 #define VFIO_USER_CONN_PARK_MS_MIN  1
-#define VFIO_USER_CONN_PARK_MS_MAX  16
+#define VFIO_USER_CONN_PARK_MS_MAX  4
+#define VFIO_USER_CONN_PARK_MS_TWIN 128
 /* Messages in a row before others in the AioContext have their turn. */
 #define VFIO_USER_CONN_BG_STEPS 16
 
@@ -43,8 +49,11 @@ static void vfio_user_conn_bg_park(VFIOUserConn *conn, uint64_t drives)
         conn->parked = true;
         conn->park_ms = VFIO_USER_CONN_PARK_MS_MIN;
         vfio_user_conn_bg_watch(conn);
-    } else if (drives == conn->drives_seen) {
-        conn->park_ms = MIN(conn->park_ms * 2, VFIO_USER_CONN_PARK_MS_MAX);
+    } else {
+        conn->park_ms = MIN(conn->park_ms * 2,
+                            qatomic_read(&conn->no_commands) ?
+                            VFIO_USER_CONN_PARK_MS_TWIN :
+                            VFIO_USER_CONN_PARK_MS_MAX);
     }
     conn->drives_seen = drives;
     timer_mod(conn->park_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
@@ -162,38 +171,32 @@ void vfio_user_conn_bg_kick(VFIOUserConn *conn)
     vfio_user_conn_bg_kick_locked(conn);
 }
 
-typedef struct VFIOUserConnStop {
-    VFIOUserConn *conn;
-    QemuEvent done;
-} VFIOUserConnStop;
-
 static void vfio_user_conn_bg_leave(void *opaque)
 {
-    VFIOUserConnStop *stop = opaque;
-    VFIOUserConn *conn = stop->conn;
+    VFIOUserConn *conn = opaque;
 
     qemu_bh_delete(conn->look_bh);
     timer_free(conn->park_timer);
     aio_set_fd_handler(conn->ctx, conn->chan.fd, NULL, NULL, NULL, NULL, NULL);
-    qemu_event_set(&stop->done);
+    QEMU_LOCK_GUARD(&conn->lock);
+    conn->ctx = NULL;
+    qemu_cond_broadcast(&conn->rx_idle);
 }
 
 void vfio_user_conn_bg_stop(VFIOUserConn *conn)
 {
-    VFIOUserConnStop stop = { .conn = conn };
+    AioContext *ctx = conn->ctx;
 
-    if (!conn->ctx) {
+    if (!ctx) {
         return;
     }
-    qemu_event_init(&stop.done, false);
-    if (qemu_get_current_aio_context() == conn->ctx) {
-        vfio_user_conn_bg_leave(&stop);
-    } else {
-        aio_bh_schedule_oneshot(conn->ctx, vfio_user_conn_bg_leave, &stop);
+    if (qemu_get_current_aio_context() == ctx) {
+        vfio_user_conn_bg_leave(conn);
+        return;
     }
-    qemu_event_wait(&stop.done);
-    qemu_event_destroy(&stop.done);
-    WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        conn->ctx = NULL;
+    aio_bh_schedule_oneshot(ctx, vfio_user_conn_bg_leave, conn);
+    QEMU_LOCK_GUARD(&conn->lock);
+    while (conn->ctx) {
+        qemu_cond_wait(&conn->rx_idle, &conn->lock);
     }
 }

@@ -101,7 +101,7 @@ struct VFIOUserConn {
     unsigned timeout_ms;
     uint64_t max_xfer;
     EventNotifier kick;     /* tells a driver in poll() to look at @tx_queue */
-    AioContext *ctx;        /* NULL before vfio_user_conn_start() */
+    AioContext *ctx;        /* from start to stop; changed under @lock */
     QEMUTimer *park_timer;
     QEMUBH *look_bh;
 
@@ -122,12 +122,13 @@ struct VFIOUserConn {
     uint16_t free_slots[VFIO_USER_CONN_MAX_REQUESTS];
     unsigned nr_free;
     bool lockstep;
+    bool no_commands;       /* the server's come elsewhere */
     unsigned nr_replies;
     bool closing;
     bool failed;
     Error *error;
-    QemuCond rx_idle;
     bool rx_busy;           /* the driver may be touching @rx.req's memory */
+    QemuCond rx_idle;       /* it is not any more; or @ctx was left */
 
     /* Under @lock; see conn-poll.c */
     struct {

@@ -532,6 +532,11 @@ void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
     conn->max_xfer = max_xfer;
 }
 
+void vfio_user_conn_set_no_commands(VFIOUserConn *conn)
+{
+    qatomic_set(&conn->no_commands, true);
+}
+
 void vfio_user_conn_set_lockstep(VFIOUserConn *conn)
 {
     QEMU_LOCK_GUARD(&conn->lock);

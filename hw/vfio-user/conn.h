@@ -143,6 +143,14 @@ void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer);
 void vfio_user_conn_set_poll(VFIOUserConn *conn, unsigned max_us);
 
 /**
+ * vfio_user_conn_set_no_commands: the server's commands come elsewhere
+ *
+ * It has a twin socket, so there is less to look after here while requests go
+ * on. Any thread.
+ */
+void vfio_user_conn_set_no_commands(VFIOUserConn *conn);
+
+/**
  * vfio_user_conn_start: look after the socket in @ctx while nobody waits
  * @ctx: serves the server's commands and notices that the server has gone;
  *     must outlive vfio_user_conn_stop()

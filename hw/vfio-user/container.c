@@ -11,13 +11,18 @@
  *
  * A guest's memory is many windows, and one round trip for each would show at
  * start. So within a transaction of the memory listener messages are sent
- * and not waited for; commit collects all replies. Outside of one (vIOMMU,
- * virtio-mem) each call waits, since its caller relies on the result.
+ * and not waited for. During realize commit collects all replies, and errors
+ * go where hw/vfio expects them. Later nobody waits: transactions come from
+ * vCPUs that hold the BQL (firmware that shadows itself), and whatever the
+ * guest does to the device next reaches the server after the windows. Memory
+ * that goes away stays mapped at the server a little longer by its own
+ * reference to the file; DMA by message finds what is there now. Outside of a
+ * transaction (vIOMMU, virtio-mem) each call waits, since its caller relies on
+ * the result.
  *
  * hw/vfio stops the VM when a map fails at run time. A server that refuses a
  * window is no reason for that: the device goes offline instead, and every
- * call succeeds from then on. During realize errors go where hw/vfio expects
- * them.
+ * call succeeds from then on.
  *
  * Memory that belongs to another device (a BAR mapped through) has no
  * descriptor, and dma.c refuses it; it gets no window.
@@ -40,6 +45,7 @@ typedef struct VFIOUserWindow {
 /* DMA_MAP or DMA_UNMAP on its way */
 typedef struct VFIOUserWindowMsg {
     VFIOUserRequest req;
+    VFIOUserDevice *udev;
     union {
         struct vfio_user_dma_map map;
         struct vfio_user_dma_unmap unmap;
@@ -58,14 +64,59 @@ static VFIOUserContainer *vfio_user_container(const VFIOContainerBase *base)
 
 /* Messages ------------------------------------------------------------------ */
 
+/* Returns 0 or -errno with @errp set. Any thread. */
+static int vfio_user_container_result(VFIOUserWindowMsg *msg, int ret,
+                                      Error **errp)
+{
+    bool map = msg->req.command == VFIO_USER_DMA_MAP;
+    uint64_t iova = map ? msg->out.map.addr : msg->out.unmap.addr;
+    uint64_t size = map ? msg->out.map.size : msg->out.unmap.size;
+
+    if (ret) {
+        Error *err = vfio_user_conn_error(msg->udev->conn);
+
+        if (!err) {
+            error_setg(&err, "%s", ret == -ETIMEDOUT ?
+                       "the server did not answer in time" : strerror(-ret));
+        }
+        error_prepend(&err, "%s of 0x%" PRIx64 " bytes at 0x%" PRIx64
+                      " failed: ", map ? "DMA_MAP" : "DMA_UNMAP", size, iova);
+        error_propagate(errp, err);
+        return ret;
+    }
+    if (!map && !vfio_user_wire_check_dma_unmap(&msg->reply, msg->req.in_len,
+                                                &msg->out.unmap, errp)) {
+        error_prepend(errp, "DMA_UNMAP: ");
+        return -EIO;
+    }
+    return 0;
+}
+
+/* The outcome of a message that nobody waits for. Any thread. */
+static void vfio_user_container_done(VFIOUserRequest *req)
+{
+    VFIOUserWindowMsg *msg = container_of(req, VFIOUserWindowMsg, req);
+    Error *err = NULL;
+
+    if (vfio_user_container_result(msg, req->ret, &err)) {
+        vfio_user_device_offline(msg->udev, err);
+    }
+    g_free(msg);
+}
+
 static void vfio_user_container_send(VFIOUserContainer *c,
                                      VFIOUserWindowMsg *msg)
 {
+    msg->udev = c->udev;
     msg->out_iov.iov_base = &msg->out;
     msg->req.out = &msg->out_iov;
     msg->req.nr_out = 1;
+    if (c->in_transaction && c->bcontainer.initialized) {
+        msg->req.done = vfio_user_container_done;
+    } else {
+        QSIMPLEQ_INSERT_TAIL(&c->pending, msg, next);
+    }
     vfio_user_conn_submit(c->udev->conn, &msg->req);
-    QSIMPLEQ_INSERT_TAIL(&c->pending, msg, next);
 }
 
 static void vfio_user_container_send_map(VFIOUserContainer *c, uint64_t iova,
@@ -108,35 +159,6 @@ static void vfio_user_container_send_unmap(VFIOUserContainer *c, uint64_t iova,
     vfio_user_container_send(c, msg);
 }
 
-/* Returns 0 or -errno with @errp set. */
-static int vfio_user_container_result(VFIOUserContainer *c,
-                                      VFIOUserWindowMsg *msg, Error **errp)
-{
-    bool map = msg->req.command == VFIO_USER_DMA_MAP;
-    uint64_t iova = map ? msg->out.map.addr : msg->out.unmap.addr;
-    uint64_t size = map ? msg->out.map.size : msg->out.unmap.size;
-    int ret = vfio_user_conn_wait(c->udev->conn, &msg->req);
-
-    if (ret) {
-        Error *err = vfio_user_conn_error(c->udev->conn);
-
-        if (!err) {
-            error_setg(&err, "%s", ret == -ETIMEDOUT ?
-                       "the server did not answer in time" : strerror(-ret));
-        }
-        error_prepend(&err, "%s of 0x%" PRIx64 " bytes at 0x%" PRIx64
-                      " failed: ", map ? "DMA_MAP" : "DMA_UNMAP", size, iova);
-        error_propagate(errp, err);
-        return ret;
-    }
-    if (!map && !vfio_user_wire_check_dma_unmap(&msg->reply, msg->req.in_len,
-                                                &msg->out.unmap, errp)) {
-        error_prepend(errp, "DMA_UNMAP: ");
-        return -EIO;
-    }
-    return 0;
-}
-
 /* Collect every reply; all of them, also after one has failed. */
 static int vfio_user_container_collect(VFIOUserContainer *c, Error **errp)
 {
@@ -147,7 +169,8 @@ static int vfio_user_container_collect(VFIOUserContainer *c, Error **errp)
         int ret;
 
         QSIMPLEQ_REMOVE_HEAD(&c->pending, next);
-        ret = vfio_user_container_result(c, msg, first ? NULL : errp);
+        ret = vfio_user_conn_wait(c->udev->conn, &msg->req);
+        ret = vfio_user_container_result(msg, ret, first ? NULL : errp);
         first = first ? first : ret;
         g_free(msg);
     }

@@ -66,6 +66,7 @@ static bool vfio_user_negotiate_twin(VFIOUserDevice *udev, AioContext *ctx,
                                     udev->timeout_ms);
     fds[index] = -1;
     vfio_user_conn_start(udev->twin, ctx);
+    vfio_user_conn_set_no_commands(udev->conn);
     return true;
 }
 

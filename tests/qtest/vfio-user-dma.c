@@ -98,18 +98,24 @@ static void test_above_4g(void)
     vut_free(t);
 }
 
+static void assert_none_refused(VUTest *t, int command)
+{
+    TsRecord r;
+
+    for (unsigned i = 0; ts_log_get(t->s, (TsMatch) { command, -1, -1 }, i,
+                                    &r); i++) {
+        g_assert_cmpint(r.error, ==, 0);
+    }
+}
+
 /* Every window is whole pages, none overlaps: the server refuses others. */
 static void test_all_accepted(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .shared_ram = true });
     TsMatch maps = { VFIO_USER_DMA_MAP, -1, -1 };
-    TsRecord r;
 
     g_assert_cmpuint(ts_log_count(t->s, maps), >, 0);
-    for (unsigned i = 0; ts_log_get(t->s, maps, i, &r); i++) {
-        g_assert_cmpint(r.error, ==, 0);
-        g_assert_cmpuint(r.nr_fds, <=, 1);
-    }
+    assert_none_refused(t, VFIO_USER_DMA_MAP);
     vut_free(t);
 }
 
@@ -294,6 +300,7 @@ static void test_strange_command(void)
 }
 
 #define DMA_AT      0x20000ull
+#define CROSSING_MS 20
 
 /* A register whose value lies in guest memory. */
 static int access_dma(TestServer *s, unsigned region, uint64_t offset,
@@ -315,14 +322,31 @@ static void setup_dma_register_one_socket(TestServer *s)
     setup_no_twin(s);
 }
 
+/* It gives the client's next message the time to come first. */
+static int access_slow_dma(TestServer *s, unsigned region, uint64_t offset,
+                           void *data, uint32_t len, bool write, void *opaque)
+{
+    if (ts_message_pending(s, CROSSING_MS)) {
+        return EBUSY;
+    }
+    return access_dma(s, region, offset, data, len, write, opaque);
+}
+
+static void setup_dma_register_no_crossing(TestServer *s)
+{
+    setup_dma_register_one_socket(s);
+    ts_region(s, 0, 0x1000, 3)->access = access_slow_dma;
+    ts_limits(s)->no_crossing = true;
+}
+
 /* The server does DMA before it answers the access that we wait for. */
-static void check_inside_access(void (*setup)(TestServer *s))
+static void check_inside_access(void (*setup)(TestServer *s), unsigned rounds)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup });
     QPCIBar bar = qpci_iomap(t->dev, 0, NULL);
 
     qpci_device_enable(t->dev);
-    for (unsigned i = 0; i < 100; i++) {
+    for (unsigned i = 0; i < rounds; i++) {
         qtest_writel(t->qts, DMA_AT + 0x10, 0xaa000000 + i);
         g_assert_cmphex(qpci_io_readl(t->dev, bar, 0x10), ==,
                         0xaa000000 + i);
@@ -336,12 +360,18 @@ static void check_inside_access(void (*setup)(TestServer *s))
 
 static void test_inside_access_twin(void)
 {
-    check_inside_access(setup_dma_register);
+    check_inside_access(setup_dma_register, 100);
 }
 
 static void test_inside_access_one_socket(void)
 {
-    check_inside_access(setup_dma_register_one_socket);
+    check_inside_access(setup_dma_register_one_socket, 100);
+}
+
+/* libvfio-user of QEMU's own tree: nothing of ours may cross its command. */
+static void test_inside_access_no_crossing(void)
+{
+    check_inside_access(setup_dma_register_no_crossing, 5);
 }
 
 /* Private RAM costs speed; the user is told once, and what to do. */
@@ -430,6 +460,40 @@ static void test_hotplugged_memory(void)
     vut_free(t);
 }
 
+#define PAM_C0000       0x5a
+#define PAM_RAM         0x33
+
+/* The chipset switches RAM and ROM at 0xc0000, and windows follow. */
+static void test_shadow_ram(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .shared_ram = true });
+    QPCIDevice *host = qpci_device_find(t->bus, QPCI_DEVFN(0, 0));
+    unsigned windows = ts_dma_nr_windows(t->s);
+    TsWindow ram, w;
+
+    g_assert(ts_dma_find(t->s, 1 * MIB, &ram));
+    for (unsigned i = 0; i < 20; i++) {
+        qpci_config_writeb(host, PAM_C0000, PAM_RAM);
+        vut_flush(t);
+        g_assert(ts_dma_find(t->s, 0xc0000, &w));
+        g_assert(w.has_fd && w.ino == ram.ino);
+        check_both_ways(t, 0xc0100, TS_DMA_MAPPED);
+
+        qpci_config_writeb(host, PAM_C0000, 0);
+        vut_flush(t);
+        if (ts_dma_find(t->s, 0xc0000, &w)) {
+            g_assert(w.ino != ram.ino);
+            g_assert(!(w.flags & VFIO_USER_DMA_WRITEABLE));
+        }
+        g_assert_cmpuint(ts_dma_nr_windows(t->s), ==, windows);
+        check_both_ways(t, 1 * MIB, TS_DMA_MAPPED);
+    }
+    assert_none_refused(t, VFIO_USER_DMA_MAP);
+    assert_none_refused(t, VFIO_USER_DMA_UNMAP);
+    g_free(host);
+    vut_free(t);
+}
+
 /* A server that refuses memory at run time takes the device off, not QEMU. */
 static void test_late_refusal(void)
 {
@@ -475,10 +539,13 @@ void vut_register_dma(void)
     vut_add_test("vfio-user/dma/inside-access/twin", test_inside_access_twin);
     vut_add_test("vfio-user/dma/inside-access/one-socket",
                  test_inside_access_one_socket);
+    vut_add_test("vfio-user/dma/inside-access/no-crossing",
+                 test_inside_access_no_crossing);
     vut_add_test("vfio-user/dma/private-ram-warning",
                  test_private_ram_warning);
     vut_add_test("vfio-user/dma/no-warning-for-shared-ram",
                  test_no_warning_for_shared_ram);
     vut_add_test("vfio-user/dma/hotplugged-memory", test_hotplugged_memory);
+    vut_add_test("vfio-user/dma/shadow-ram", test_shadow_ram);
     vut_add_test("vfio-user/dma/late-refusal", test_late_refusal);
 }

@@ -9,7 +9,6 @@
 
 #include "qemu/osdep.h"
 #include "qobject/qdict.h"
-#include "qobject/qlist.h"
 #include "hw/pci/pci_regs.h"
 #include "vfio-user-util.h"
 
@@ -224,7 +223,10 @@ static void test_too_few_windows(void)
         .no_device = true, .setup = setup_one_window,
     });
 
-    assert_refused(t, vut_add(t, VUT_ID, t->path, PATIENT_MS), VUT_ID);
+    assert_refused(t, vut_add(t, VUT_ID, t->path, PATIENT_MS),
+                   "max_dma_maps");
+    g_assert_cmpuint(ts_log_count(t->s, (TsMatch) { VFIO_USER_DMA_MAP, -1,
+                                                    -1 }), ==, 1);
     vut_free(t);
 }
 

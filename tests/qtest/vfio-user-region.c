@@ -181,6 +181,111 @@ static void test_posted_order(void)
     vut_free(t);
 }
 
+static void read_rom(VUTest *t)
+{
+    const uint32_t where = 0xec000000;
+    uint8_t rom[4096];
+    uint32_t size;
+
+    qpci_config_writel(t->dev, PCI_ROM_ADDRESS, 0xfffff800);
+    size = qpci_config_readl(t->dev, PCI_ROM_ADDRESS) & 0xfffff800;
+    g_assert_cmphex(-size, ==, sizeof(rom));
+    qpci_config_writel(t->dev, PCI_ROM_ADDRESS,
+                       where | PCI_ROM_ADDRESS_ENABLE);
+    qpci_device_enable(t->dev);
+    qtest_memread(t->qts, where, rom, sizeof(rom));
+    g_assert(!memcmp(rom, ts_region_mem(t->s, VFIO_USER_REGION_ROM),
+                     sizeof(rom)));
+    g_assert_cmphex(rom[0x800], ==, TS_ROM_BYTE(0x800));
+}
+
+static void test_rom(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { 0 });
+
+    read_rom(t);
+    vut_free(t);
+}
+
+typedef struct Recorder {
+    unsigned nr;
+    uint32_t values[400];
+} Recorder;
+
+static Recorder recorder;
+
+/* Runs on the server's thread; the test looks after a read has come back. */
+static int access_record(TestServer *s, unsigned region, uint64_t offset,
+                         void *data, uint32_t len, bool write, void *opaque)
+{
+    if (write && recorder.nr < ARRAY_SIZE(recorder.values)) {
+        memcpy(&recorder.values[recorder.nr++], data, sizeof(uint32_t));
+    }
+    return 0;
+}
+
+static void setup_write_multiple(TestServer *s)
+{
+    ts_limits(s)->write_multiple = true;
+    ts_region(s, 0, 0x1000, 3)->access = access_record;
+}
+
+/* Writes that may travel together arrive as they were made. */
+static void test_write_multiple(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_write_multiple });
+    QPCIBar bar = map_bar(t, 0);
+
+    for (unsigned round = 0; round < 5; round++) {
+        unsigned nr = 1 + round * 90;
+
+        recorder.nr = 0;
+        for (unsigned i = 0; i < nr; i++) {
+            qpci_io_writel(t->dev, bar, 0x10, i);
+        }
+        qpci_io_readl(t->dev, bar, 0x10);
+        g_assert_cmpuint(recorder.nr, ==, nr);
+        for (unsigned i = 0; i < nr; i++) {
+            g_assert_cmpuint(recorder.values[i], ==, i);
+        }
+    }
+    vut_free(t);
+}
+
+/* Nobody reads afterwards: the writes go out all the same. */
+static void test_write_multiple_alone(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_write_multiple });
+    QPCIBar bar = map_bar(t, 0);
+    TsMatch single = WRITE(0, 0x10);
+    TsMatch multiple = { VFIO_USER_REGION_WRITE_MULTI, -1, -1 };
+
+    ts_log_clear(t->s);
+    qpci_io_writel(t->dev, bar, 0x10, 1);
+    VUT_WAIT(ts_log_count(t->s, single) + ts_log_count(t->s, multiple) > 0);
+    vut_free(t);
+}
+
+static void setup_small_transfers(TestServer *s)
+{
+    ts_limits(s)->max_data_xfer_size = 256;
+}
+
+/* What is larger than the server takes at once goes in pieces. */
+static void test_small_transfers(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_small_transfers });
+    TsMatch reads = { VFIO_USER_REGION_READ, -1, -1 };
+    TsRecord r;
+
+    read_rom(t);
+    for (unsigned i = 0; ts_log_get(t->s, reads, i, &r); i++) {
+        g_assert_cmpuint(r.count, <=, 256);
+        g_assert_cmpint(r.error, ==, 0);
+    }
+    vut_free(t);
+}
+
 static int access_error(TestServer *s, unsigned region, uint64_t offset,
                         void *data, uint32_t len, bool write, void *opaque)
 {
@@ -258,26 +363,6 @@ static void test_extended_config(void)
     g_assert_cmphex(qtest_readl(t->qts, at + 0x100) & 0xfffff, ==, 0x10003);
     g_assert_cmphex(qtest_readl(t->qts, at + 0x104), ==, 0x05060708);
     g_free(host);
-    vut_free(t);
-}
-
-static void test_rom(void)
-{
-    VUTest *t = vut_new(&(VUTOptions) { 0 });
-    const uint32_t where = 0xec000000;
-    uint8_t rom[4096];
-    uint32_t size;
-
-    qpci_config_writel(t->dev, PCI_ROM_ADDRESS, 0xfffff800);
-    size = qpci_config_readl(t->dev, PCI_ROM_ADDRESS) & 0xfffff800;
-    g_assert_cmphex(-size, ==, sizeof(rom));
-    qpci_config_writel(t->dev, PCI_ROM_ADDRESS,
-                       where | PCI_ROM_ADDRESS_ENABLE);
-    qpci_device_enable(t->dev);
-    qtest_memread(t->qts, where, rom, sizeof(rom));
-    g_assert(!memcmp(rom, ts_region_mem(t->s, VFIO_USER_REGION_ROM),
-                     sizeof(rom)));
-    g_assert_cmphex(rom[0x800], ==, TS_ROM_BYTE(0x800));
     vut_free(t);
 }
 
@@ -382,6 +467,8 @@ static void test_mapped_moves(void)
         qpci_config_writew(t->dev, PCI_COMMAND, command);
         check_mapped(t, bar, 1, 0x1010);
         check_not_mapped(t, bar, 1, 0x2010);
+        /* A device's memory is not offered for DMA. */
+        g_assert(!ts_dma_find(t->s, bar.addr + 0x1010, NULL));
         qpci_config_writew(t->dev, PCI_COMMAND,
                            command & ~PCI_COMMAND_MEMORY);
         g_assert_cmphex(qpci_io_readl(t->dev, bar, 0x1010), !=, 0x0badcafe);
@@ -405,6 +492,10 @@ void vut_register_region(void)
     vut_add_test("vfio-user/region/bar-kinds", test_bar_kinds);
     vut_add_test("vfio-user/region/high-bar", test_high_bar);
     vut_add_test("vfio-user/region/posted-order", test_posted_order);
+    vut_add_test("vfio-user/region/write-multiple", test_write_multiple);
+    vut_add_test("vfio-user/region/write-multiple-alone",
+                 test_write_multiple_alone);
+    vut_add_test("vfio-user/region/small-transfers", test_small_transfers);
     vut_add_test("vfio-user/region/refused-access", test_refused_access);
     vut_add_test("vfio-user/region/config", test_config);
     vut_add_test("vfio-user/region/extended-config", test_extended_config);

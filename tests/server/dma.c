@@ -246,7 +246,7 @@ bool ts_dma_wait_nr_windows(TestServer *s, unsigned nr)
 /*
  * Takes the reply to command @id off the connection; commands of the client
  * that come first are put aside unless they arrive on a twin socket, where
- * they are a mistake.
+ * they are a mistake, or the server is one that cannot do that.
  */
 static int dma_receive_reply(TestServer *s, int fd, uint16_t id,
                              TsMessage *reply)
@@ -264,7 +264,7 @@ static int dma_receive_reply(TestServer *s, int fd, uint16_t id,
         if (is_reply && reply->hdr.id == id) {
             return 0;
         }
-        if (is_reply || fd == s->twin_fd) {
+        if (is_reply || fd == s->twin_fd || s->limits.no_crossing) {
             ts_message_clear(reply);
             ts_fail_connection(s);
             return EPROTO;

@@ -342,6 +342,33 @@ static void test_dma_crossing(void)
     fixture_free(f);
 }
 
+static void setup_no_crossing(TestServer *s)
+{
+    setup_dma_callback(s);
+    ts_limits(s)->no_crossing = true;
+}
+
+static void test_dma_no_crossing(void)
+{
+    Fixture *f = fixture_negotiated(setup_no_crossing, false);
+    struct vfio_user_region_rw rw = { 0, 0, 4 };
+    uint8_t mem[0x1000] = { 9 };
+
+    f->c->mem = mem;
+    f->c->mem_addr = 0x1000;
+    f->c->mem_len = sizeof(mem);
+    g_assert_cmpint(rc_map(f->c, 0x1000, 0x1000, -1, 0), ==, 0);
+    rc_send(f->c, VFIO_USER_REGION_READ, 0, &rw, sizeof(rw), NULL, 0);
+    g_assert(rc_receive(f->c));
+    rc_send(f->c, VFIO_USER_REGION_READ, 0, &rw, sizeof(rw), NULL, 0);
+    rc_send(f->c, VFIO_USER_REGION_READ, 0, &rw, sizeof(rw), NULL, 0);
+    while (rc_receive(f->c)) {
+        g_assert(f->c->hdr.flags & VFIO_USER_ERROR);
+    }
+    g_assert(ts_wait_connected(f->s, false));
+    fixture_free(f);
+}
+
 static void *twin_thread(void *opaque)
 {
     return GINT_TO_POINTER(rc_serve_twin(opaque));
@@ -568,6 +595,7 @@ int main(int argc, char **argv)
         { "dma/mapped", test_dma_mapped },
         { "dma/inside-access", test_dma_inside_access },
         { "dma/crossing", test_dma_crossing },
+        { "dma/no-crossing", test_dma_no_crossing },
         { "dma/twin", test_dma_twin },
         { "irqs", test_irqs },
         { "come-back", test_come_back },

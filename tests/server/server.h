@@ -103,6 +103,11 @@ typedef struct TsLimits {
     bool write_multiple;
     const char *json;               /* replaces everything above but version */
     bool enforce;                   /* true: a client beyond them is refused */
+    /*
+     * As libvfio-user without twin socket: what comes after our own command
+     * must be the reply to it, or the connection ends.
+     */
+    bool no_crossing;
 } TsLimits;
 
 TsLimits *ts_limits(TestServer *s);
@@ -215,6 +220,12 @@ bool ts_irq_wait_fd(TestServer *s, unsigned index, unsigned vector,
 bool ts_irq_wait_nr_fds(TestServer *s, unsigned index, unsigned nr);
 
 /* --- DMA --- */
+
+/*
+ * From a callback: whether the client's next message comes within @ms, which
+ * stays to be handled.
+ */
+bool ts_message_pending(TestServer *s, int ms);
 
 typedef struct TsWindow {
     uint64_t addr, size;

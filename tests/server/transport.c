@@ -80,6 +80,11 @@ static int transport_wait(int fd, short events, int64_t deadline)
     }
 }
 
+bool ts_message_pending(TestServer *s, int ms)
+{
+    return transport_wait(s->conn_fd, POLLIN, ts_deadline(ms)) == 0;
+}
+
 int ts_transport_send_raw(TestServer *s, int fd, const void *buf, size_t len,
                           const int *fds, unsigned nr_fds)
 {
