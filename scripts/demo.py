@@ -317,8 +317,13 @@ def run(demo, shell):
           'Try also: make demo ARGS=--shell')
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
 def on_signal(number, _):
-    """Leave by the way that cleans up."""
+    """Leave by the way that cleans up, which nothing may interrupt."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise DemoError(f'stopped by {signal.Signals(number).name}')
 
 
@@ -328,7 +333,7 @@ def main():
     parser.add_argument('--shell', action='store_true',
                         help='leave the guest\'s console to you')
     args = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, on_signal)
     terminal = (termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None)
     demo = None

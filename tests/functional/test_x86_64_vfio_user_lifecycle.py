@@ -34,7 +34,7 @@ class VFIOUserLifecycle(VFIOUserGuestTest):
         except asyncio.TimeoutError:
             self.fail_with_logs('the guest did not release the device within '
                                 f'{EVENT_DEADLINE} s')
-        guest.run('until_true 30 test ! -e /dev/nvme0n1')
+        guest.run('until_true 60 test ! -e /dev/nvme0n1')
         self.assertEqual(server.wait(), 0, 'the server ended badly')
 
     def check_hotplug(self, guest, address, bus, **place):

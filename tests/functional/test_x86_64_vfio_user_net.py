@@ -18,10 +18,10 @@ class VFIOUserNet(VFIOUserGuestTest):
         server = self.serve(['-netdev', 'user,id=net',
                              '-device', 'e1000e,id=dev,netdev=net'])
         guest = self.boot(*self.client(server, addr='5'))
-        guest.run('until_true 30 test -e /sys/class/net/eth0')
+        guest.run('until_true 60 test -e /sys/class/net/eth0')
         self.assertEqual(guest.run(f'pci_driver {ADDRESS}'), 'e1000e')
         guest.run('ip link set eth0 up')
-        guest.run('until_true 30 grep -q 1 /sys/class/net/eth0/carrier')
+        guest.run('until_true 60 grep -q 1 /sys/class/net/eth0/carrier')
         self.assertEqual(guest.run(f'irq_kind {ADDRESS}'), 'msix')
         before = int(guest.run(f'irq_count {ADDRESS}'))
 

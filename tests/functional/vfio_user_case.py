@@ -4,8 +4,8 @@
 A test starts its servers by table row or by name, and gets them stopped when
 it ends.  A server that died of a signal, and a QEMU that did not end with 0,
 fail the test that used them, whatever the test itself thought of the matter.
-`fail_with_logs` ends a test with the names of all logs that can tell more;
-they stay after the test.
+What a failing assertion says ends with the names of all logs that can tell
+more; they stay after the test.
 """
 
 import os
@@ -50,7 +50,13 @@ class VFIOUserTest(QemuSystemTest):
         crashes += [f'QEMU "{name}" ended with status {vm.exitcode()}, see '
                     f'{self.log_file(name + ".log")}'
                     for name, vm in self._vms.items() if vm.exitcode()]
-        self.assertFalse(crashes, '\n'.join(crashes))
+        for crash in crashes:
+            self.log.error(crash)
+        # A test that failed has been reported, and TAP has one line a test.
+        result = self._outcome.result
+        if not any(test is self
+                   for test, _ in result.failures + result.errors):
+            self.assertFalse(crashes, '\n'.join(crashes))
 
     def require_object(self, name):
         """Skip where this QEMU was built without the object."""
@@ -62,10 +68,18 @@ class VFIOUserTest(QemuSystemTest):
                           'it with --enable-multiprocess '
                           '--enable-vfio-user-server')
 
+    def with_logs(self, message):
+        """A message, and where to look."""
+        logs = [*self.logs, *(server.log for server in self.servers)]
+        return '\n      '.join([f'{message}\nLogs:', *map(str, logs)])
+
     def fail_with_logs(self, message):
         """Fail, and say where to look."""
-        logs = [*self.logs, *(server.log for server in self.servers)]
-        self.fail(message + '\nLogs: ' + '\n      '.join(map(str, logs)))
+        self.fail(self.with_logs(message))
+
+    def _formatMessage(self, msg, standardMsg):
+        """What unittest calls when an assertion fails."""
+        return self.with_logs(super()._formatMessage(msg, standardMsg))
 
     def _paths(self):
         """Socket and log of the next server."""

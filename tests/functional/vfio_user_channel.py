@@ -15,8 +15,8 @@ import re
 import socket
 import time
 
-BOOT_DEADLINE = 120
-COMMAND_DEADLINE = 90
+BOOT_DEADLINE = 180
+COMMAND_DEADLINE = 120
 
 KERNEL_COMMAND_LINE = (
     'console=ttyS0 loglevel=7 nokaslr mitigations=off tsc=reliable '

@@ -10,6 +10,8 @@ STATUS_CAP_LIST = 0x10
 CAP_POINTER = 0x34
 CAP_EXPRESS = 0x10
 
+EXPRESS_VERSION = 0x0f
+
 COMMAND = range(0x04, 0x06)
 CACHE_LINE_AND_LATENCY = range(0x0c, 0x0e)
 BARS = range(0x10, 0x28)
@@ -53,6 +55,15 @@ def root_bus_owned(declared):
         return set()
     return {express + offset for part in EXPRESS_TYPE_AND_LINK
             for offset in part}
+
+
+def with_fixups(declared):
+    """What hw/vfio makes of a PCI Express capability of version 0: 1."""
+    express = capabilities(declared).get(CAP_EXPRESS)
+    fixed = bytearray(declared)
+    if express and not fixed[express + 2] & EXPRESS_VERSION:
+        fixed[express + 2] |= 1
+    return bytes(fixed)
 
 
 def differences(declared, seen, ignore=()):
