@@ -19,9 +19,11 @@ ninja -C "$dir" -j "${JOBS:-$(nproc)}" --quiet || {
 [ "$what" = test ] || exit 0
 
 # A log of an earlier run must not be counted if this one does not start.
-rm -f "$dir/meson-logs/testlog.json"
+summary=$dir/test-summary.txt
+rm -f "$dir/meson-logs/testlog.json" "$summary"
 status=0
 scripts/meson test -C "$dir" --no-rebuild --print-errorlogs "$@" || status=$?
-/usr/bin/python3 -B scripts/test-summary.py "$dir/meson-logs/testlog.json" ||
-    status=1
+/usr/bin/python3 -B scripts/test-summary.py \
+    "$dir/meson-logs/testlog.json" > "$summary" || status=1
+cat "$summary"
 exit "$status"

@@ -10,7 +10,6 @@ top=$PWD
 dir=$top/build/docs/qemu
 
 mkdir -p build/docs
-(cd scripts && /usr/bin/python3 -B -m overlay.stage --refresh)
 scripts/qemu-configure.sh "$dir" --enable-docs
 echo "  building the documentation (a few minutes at first)"
 ninja -C "$dir" --quiet docs/docs.stamp

@@ -36,6 +36,7 @@ links=$(stage --state links)
 regenerate=build.ninja
 if [ "$(cat "$dir/overlay.links" 2>/dev/null)" != "$links" ]; then
     regenerate=reconfigure
+    echo "  configuring QEMU again, as files came or went"
 fi
 ninja -C "$dir" --quiet "$regenerate" > "$dir/overlay-regenerate.log" 2>&1 || {
     tail -n 20 "$dir/overlay-regenerate.log" >&2

@@ -28,6 +28,13 @@ shift
 [ -f "$tree/.overlay/state.json" ] ||
     die "subprojects/qemu-10.0 is not staged: run ./configure"
 
+stage()
+{
+    (cd "$top/scripts" && "$python" -B -m overlay.stage "$@")
+}
+
+stage --refresh
+
 # An unpacked meson and pycotap come in by path, not by installation.
 meson_path()
 {
@@ -60,6 +67,7 @@ remember_path()
     done
 }
 
+# shellcheck disable=SC2046
 set -- --python="$python" --firmwarepath="$firmware" \
     -Dlibvfio-user:default_library=static \
     $(sed 's/#.*//' "$top/scripts/qemu-options.conf") "$@"
@@ -89,6 +97,5 @@ then
 fi
 remember_path
 link_firmware
-(cd "$top/scripts" && "$python" -B -m overlay.stage --state links) \
-    > "$dir/overlay.links"
+stage --state links > "$dir/overlay.links"
 printf '%s\n' "$stamp" > "$dir/overlay.stamp"

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 #include "vfio-user-rig.h"
 
@@ -45,6 +46,7 @@ static int rig_dma_begin(void *opaque, uint64_t addr, uint64_t count,
     WITH_QEMU_LOCK_GUARD(&rig->lock) {
         rig->nr_begin++;
         rig->max_mapped = MAX(rig->max_mapped, rig->nr_begin - rig->nr_end);
+        qemu_cond_broadcast(&rig->cond);
     }
     return 0;
 }
@@ -84,6 +86,7 @@ static const VFIOUserConnOps rig_ops = {
 
 void rig_warm_up(void)
 {
+    init_clocks(NULL);
     iothread_join(iothread_new());
 }
 

@@ -54,8 +54,8 @@ typedef struct Rig {
 } Rig;
 
 /*
- * Before the first test: what is opened once and stays open should not look
- * like a leak of the test that comes first.
+ * Before the first test: have timers work, and have open what is opened once
+ * and stays, so that it does not look like a leak of the test that comes first.
  */
 void rig_warm_up(void);
 
