@@ -13,11 +13,8 @@ status=0
 # A finding ends the program, so that it fails its test.
 export ASAN_OPTIONS="${ASAN_OPTIONS:-halt_on_error=1:detect_leaks=1}"
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
-export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}"
-if [ -f tests/lsan.supp ]; then
-    LSAN_OPTIONS="suppressions=$top/tests/lsan.supp:print_suppressions=0"
-    export LSAN_OPTIONS
-fi
+TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"
+export TSAN_OPTIONS="$TSAN_OPTIONS:suppressions=$top/tests/tsan.supp"
 
 echo "  unit and qtest under ASan and UBSan"
 mkdir -p build/san build/tsan

@@ -13,7 +13,7 @@ set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 tree=$top/subprojects/qemu-10.0
 build=$(cd "$1" && pwd)
-script=$2
+script=$(realpath "$2")
 shift 2
 
 export QEMU_BUILD_ROOT="$build"

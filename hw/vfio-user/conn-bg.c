@@ -86,7 +86,7 @@ static void vfio_user_conn_bg_unpark(void *opaque)
 static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
 {
     uint64_t drives;
-    bool busy, failed, wants_write;
+    bool busy, failed, wants_write, sent;
     int ret = 0;
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
@@ -113,7 +113,7 @@ static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
     for (int i = 0; readable && !ret && i < VFIO_USER_CONN_BG_STEPS; i++) {
         ret = vfio_user_conn_rx_step(conn);
     }
-    wants_write = vfio_user_conn_tx_flush(conn);
+    wants_write = vfio_user_conn_tx_flush(conn, &sent);
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
         conn->driver = NULL;

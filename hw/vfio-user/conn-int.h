@@ -99,6 +99,7 @@ struct VFIOUserConn {
     const VFIOUserConnOps *ops;
     void *opaque;
     unsigned timeout_ms;
+    unsigned tick_ms;       /* VFIO_USER_CONN_TICK_MS but in tests */
     uint64_t max_xfer;
     EventNotifier kick;     /* tells a driver in poll() to look at @tx_queue */
     AioContext *ctx;        /* from start to stop; changed under @lock */
@@ -195,10 +196,12 @@ int vfio_user_conn_tx_write(VFIOUserConn *conn,
 
 /**
  * vfio_user_conn_tx_flush: send what is queued. Driver only.
+ * @sent: set to whether a message is out now that was not before: somebody,
+ *     perhaps the driver itself, waited for that
  *
  * Returns true when something is left.
  */
-bool vfio_user_conn_tx_flush(VFIOUserConn *conn);
+bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent);
 
 /**
  * vfio_user_conn_tx_cancel: take back a message that was queued

@@ -266,10 +266,11 @@ static void vfio_user_conn_tx_done(VFIOUserConn *conn, VFIOUserConnTx *tx)
     vfio_user_conn_wake_locked(conn, tx);
 }
 
-bool vfio_user_conn_tx_flush(VFIOUserConn *conn)
+bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent)
 {
     int ret = 0;
 
+    *sent = false;
     if (!qatomic_read(&conn->tx_pending)) {
         return false;
     }
@@ -283,6 +284,7 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn)
         }
         QSIMPLEQ_REMOVE_HEAD(&conn->tx_queue, next);
         tx->queued = false;
+        *sent = true;
         vfio_user_conn_tx_done(conn, tx);
     }
     qatomic_set(&conn->tx_pending, !QSIMPLEQ_EMPTY(&conn->tx_queue));

@@ -92,28 +92,32 @@ static int vfio_user_conn_ms_left(int64_t deadline)
     return us <= 0 ? 0 : MIN(DIV_ROUND_UP(us, 1000), INT_MAX);
 }
 
-/* Look for something to be received until @until_ns. */
+/*
+ * Look for something to be received until @until_ns, or until something is to
+ * be sent.
+ */
 static bool vfio_user_conn_spin(VFIOUserConn *conn, int64_t until_ns)
 {
-    do {
+    while (get_clock() < until_ns && !qatomic_read(&conn->tx_pending)) {
         if (vfio_user_conn_rx_step(conn) != -EAGAIN) {
             return true;
         }
-    } while (get_clock() < until_ns);
+    }
     return false;
 }
 
 /* One turn as the driver: sleep until something can be done, and do it. */
 static void vfio_user_conn_drive(VFIOUserConn *conn, int64_t deadline)
 {
-    bool more = vfio_user_conn_tx_flush(conn);
+    bool sent, more = vfio_user_conn_tx_flush(conn, &sent);
     struct pollfd pfd[2] = {
         { .fd = conn->chan.fd, .events = POLLIN | (more ? POLLOUT : 0) },
         { .fd = event_notifier_get_fd(&conn->kick), .events = POLLIN },
     };
-    int ret = poll(pfd, ARRAY_SIZE(pfd), vfio_user_conn_ms_left(deadline));
 
-    if (ret <= 0) {
+    /* What was sent may be all that the driver waits for. */
+    if (sent ||
+        poll(pfd, ARRAY_SIZE(pfd), vfio_user_conn_ms_left(deadline)) <= 0) {
         return;
     }
     if (pfd[1].revents) {
@@ -139,7 +143,7 @@ static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
     conn->nr_drives++;
     do {
         qemu_mutex_unlock(&conn->lock);
-        if (get_clock() >= spin_ns || !vfio_user_conn_spin(conn, spin_ns)) {
+        if (!spin || !vfio_user_conn_spin(conn, spin_ns)) {
             vfio_user_conn_drive(conn, deadline);
         }
         qemu_mutex_lock(&conn->lock);
@@ -209,7 +213,7 @@ static bool vfio_user_conn_wait_locked(VFIOUserConn *conn,
     }
     qemu_cond_init(&w.cond);
     now = g_get_monotonic_time();
-    tick = now + VFIO_USER_CONN_TICK_MS * 1000;
+    tick = now + conn->tick_ms * (int64_t)1000;
     while (!ready(conn, key) && !conn->failed && now < deadline) {
         vfio_user_conn_wait_slice_locked(conn, &w, ready, MIN(tick, deadline));
         if (ready(conn, key)) {
@@ -219,7 +223,7 @@ static bool vfio_user_conn_wait_locked(VFIOUserConn *conn,
         if (now >= tick) {
             vfio_user_conn_tick_locked(conn);
             now = g_get_monotonic_time();
-            tick = now + VFIO_USER_CONN_TICK_MS * 1000;
+            tick = now + conn->tick_ms * (int64_t)1000;
         }
     }
     qemu_cond_destroy(&w.cond);
@@ -510,6 +514,7 @@ VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
     conn->ops = ops;
     conn->opaque = opaque;
     conn->timeout_ms = timeout_ms;
+    conn->tick_ms = VFIO_USER_CONN_TICK_MS;
     conn->max_xfer = VFIO_USER_DEFAULT_MAX_DATA_XFER;
     vfio_user_chan_init(&conn->chan, fd);
     event_notifier_init(&conn->kick, false);

@@ -1,0 +1,473 @@
+/*
+ * KVM test guest: the cases, one of which is named on the command line
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A case prints what it checked and returns; the test outside looks at that,
+ * at QEMU's trace and at the messages that the server got. Each interrupt is
+ * waited for before the next is raised, so counts are exact.
+ */
+
+#include "guest.h"
+#include "regs.h"
+
+#define IRQ_MSI                 (1u << 16)
+#define IRQ_MSIX                (2u << 16)
+#define MANY                    1000
+#define NR_BOOTS                4
+
+/* What PVH boot leaves in memory */
+typedef struct StartInfo {
+    uint32_t magic, version, flags, nr_modules;
+    uint64_t modules;
+    uint64_t command_line;
+} StartInfo;
+
+static PCIDevice dev;
+
+void guest_main(const StartInfo *info);
+
+static uint32_t reg(uint32_t off)
+{
+    return read32(dev.bar[KT_REGS_BAR] + off);
+}
+
+static void set_reg(uint32_t off, uint32_t value)
+{
+    write32(dev.bar[KT_REGS_BAR] + off, value);
+}
+
+/* Raises an interrupt and waits until @vector has been taken once more. */
+static void check_raise(const char *name, uint32_t raise, unsigned vector)
+{
+    uint32_t before = interrupts[vector];
+
+    set_reg(KT_RAISE, raise);
+    check_wait(name, &interrupts[vector], before + 1);
+}
+
+/* But INTx, which may be taken once more than there is a cause. */
+static uint32_t interrupts_all(void)
+{
+    uint32_t nr = 0;
+
+    for (unsigned i = 32; i < NR_VECTORS; i++) {
+        nr += i == VECTOR_INTX ? 0 : interrupts[i];
+    }
+    return nr;
+}
+
+/* --- Registers --- */
+
+static void check_memory(uint32_t base)
+{
+    write32(base, 0x44332211);
+    check("read of 4 bytes", read32(base), 0x44332211);
+    check("read of 2 bytes", read16(base + 2), 0x4433);
+    check("read of 1 byte", read8(base + 1), 0x22);
+    write16(base + 2, 0xbbaa);
+    write8(base, 0xcc);
+    check("after write of 2 and 1", read32(base), 0xbbaa22cc);
+}
+
+static void case_regs(void)
+{
+    uint32_t ports = dev.bar[KT_PORTS_BAR];
+
+    check("magic", reg(KT_MAGIC), KT_MAGIC_VALUE);
+    check_memory(dev.bar[KT_REGS_BAR] + KT_SCRATCH);
+    out32(ports, 0x44332211);
+    check("port of 4 bytes", in32(ports), 0x44332211);
+    out8(ports + 1, 0xaa);
+    check("port of 2 bytes", in16(ports), 0xaa11);
+    check("port of 1 byte", in8(ports + 3), 0x44);
+    check_memory(dev.bar[KT_MEMORY_BAR] + KT_MEMORY_SIZE - 4);
+    check_memory(dev.bar[KT_MEMORY_BAR]);
+}
+
+/* --- MSI and MSI-X --- */
+
+static void msix_set_all(bool masked)
+{
+    for (unsigned i = 0; i < KT_NR_MSIX; i++) {
+        msix_set(&dev, i, VECTOR_DEVICE + i, masked);
+    }
+}
+
+static void case_msix(void)
+{
+    msix_set_all(false);
+    msix_enable(&dev, true);
+    for (unsigned i = 0; i < KT_NR_MSIX; i++) {
+        check_raise("vector", IRQ_MSIX | i, VECTOR_DEVICE + i);
+    }
+    check("no other interrupt", interrupts_all(), KT_NR_MSIX);
+}
+
+static void case_msix_many(void)
+{
+    volatile uint32_t *count = &interrupts[VECTOR_DEVICE + 3];
+    bool in_time = true;
+
+    msix_set_all(false);
+    msix_enable(&dev, true);
+    for (unsigned i = 0; i < MANY && in_time; i++) {
+        set_reg(KT_RAISE, IRQ_MSIX | 3);
+        in_time = wait_until(count, i + 1);
+    }
+    check("all in time", in_time, true);
+    check("taken", *count, MANY);
+}
+
+static bool is_pending(const void *opaque)
+{
+    return msix_pending(&dev, *(const unsigned *)opaque);
+}
+
+static void check_masked_vector(unsigned nr)
+{
+    uint32_t before = interrupts[VECTOR_DEVICE + nr];
+
+    msix_mask(&dev, nr, true);
+    set_reg(KT_RAISE, IRQ_MSIX | nr);
+    check("raised while masked", reg(KT_RAISED), 0);
+    check("pending", poll_until(is_pending, &nr), true);
+    check("not taken while masked", interrupts[VECTOR_DEVICE + nr], before);
+    msix_mask(&dev, nr, false);
+    check_wait("taken at unmask", &interrupts[VECTOR_DEVICE + nr], before + 1);
+    check("pending no more", msix_pending(&dev, nr), false);
+    check_raise("taken after unmask", IRQ_MSIX | nr, VECTOR_DEVICE + nr);
+}
+
+static void case_msix_mask(void)
+{
+    msix_set_all(false);
+    msix_enable(&dev, true);
+    check_raise("before", IRQ_MSIX | 2, VECTOR_DEVICE + 2);
+    check_masked_vector(2);
+    check_masked_vector(0);
+    check_masked_vector(KT_NR_MSIX - 1);
+}
+
+/* Enabled with every other vector masked, as drivers do that come late. */
+static void case_msix_holes(void)
+{
+    msix_set_all(true);
+    for (unsigned i = 1; i < KT_NR_MSIX; i += 2) {
+        msix_mask(&dev, i, false);
+    }
+    msix_enable(&dev, true);
+    for (unsigned i = 1; i < KT_NR_MSIX; i += 2) {
+        check_raise("unmasked before", IRQ_MSIX | i, VECTOR_DEVICE + i);
+    }
+    for (unsigned i = 0; i < KT_NR_MSIX; i += 2) {
+        msix_mask(&dev, i, false);
+        check_raise("unmasked since", IRQ_MSIX | i, VECTOR_DEVICE + i);
+    }
+    check("no other interrupt", interrupts_all(), KT_NR_MSIX);
+}
+
+/* A table entry may be changed while it is masked, or while MSI-X is off. */
+static void case_msix_move(void)
+{
+    unsigned nr = 5;
+
+    msix_set_all(false);
+    msix_enable(&dev, true);
+    check_raise("before", IRQ_MSIX | nr, VECTOR_DEVICE + nr);
+    msix_mask(&dev, nr, true);
+    msix_set(&dev, nr, VECTOR_SPARE, true);
+    msix_mask(&dev, nr, false);
+    check_raise("moved while masked", IRQ_MSIX | nr, VECTOR_SPARE);
+    msix_mask(&dev, nr, true);
+    set_reg(KT_RAISE, IRQ_MSIX | nr);
+    check("pending", poll_until(is_pending, &nr), true);
+    msix_set(&dev, nr, VECTOR_SPARE + 1, true);
+    msix_mask(&dev, nr, false);
+    check_wait("moved while pending", &interrupts[VECTOR_SPARE + 1], 1);
+    msix_enable(&dev, false);
+    msix_set(&dev, nr, VECTOR_DEVICE + nr, false);
+    msix_enable(&dev, true);
+    check_raise("moved while disabled", IRQ_MSIX | nr, VECTOR_DEVICE + nr);
+    check("no other interrupt", interrupts_all(), 4);
+}
+
+static void check_msi(unsigned nr, uint8_t vector)
+{
+    msi_enable(&dev, nr, vector);
+    for (unsigned i = 0; i < nr; i++) {
+        check_raise("vector", IRQ_MSI | i, vector + i);
+    }
+}
+
+static void case_msi(void)
+{
+    check_msi(1, VECTOR_SPARE);
+    msi_disable(&dev);
+    set_reg(KT_RAISE, IRQ_MSI);
+    check("raised while disabled fails", !!reg(KT_RAISED), true);
+    check_msi(KT_NR_MSI, VECTOR_DEVICE);
+    check("no other interrupt", interrupts_all(), 1 + KT_NR_MSI);
+}
+
+static void case_dma(void)
+{
+    static volatile uint32_t target;
+
+    msix_set_all(false);
+    msix_enable(&dev, true);
+    for (uint32_t i = 1; i <= 16; i++) {
+        set_reg(KT_DMA_ADDR, (uint32_t)&target);
+        set_reg(KT_DMA_STORE, i);
+        check_raise("interrupt", IRQ_MSIX, VECTOR_DEVICE);
+        check("data before interrupt", target, i);
+    }
+}
+
+/* --- INTx --- */
+
+static volatile uint32_t served;        /* causes that were acknowledged */
+static volatile uint32_t handler_adds;  /* causes, the next time */
+static volatile uint32_t handler_bad;   /* what was wrong with the memory BAR */
+
+/*
+ * One cause is acknowledged, the lowest: the line stays up for the others. An
+ * interrupt without a cause is nothing special for a level: the line was up
+ * when it was looked at.
+ */
+static void handle_intx(void)
+{
+    uint32_t memory = dev.bar[KT_MEMORY_BAR];
+    uint32_t causes = reg(KT_CAUSES);
+
+    write32(memory, causes);
+    handler_bad |= read32(memory) != causes;
+    if (causes) {
+        set_reg(KT_SET_CAUSES, handler_adds);
+        handler_adds = 0;
+        set_reg(KT_ACK_CAUSES, causes & -causes);
+        served++;
+    }
+}
+
+static void check_causes(const char *name, uint32_t causes, uint32_t adds,
+                         uint32_t nr)
+{
+    uint32_t before = served;
+    uint32_t signals = reg(KT_SIGNALS);
+
+    handler_adds = adds;
+    set_reg(KT_SET_CAUSES, causes);
+    check_wait(name, &served, before + nr);
+    check("causes left", reg(KT_CAUSES), 0);
+    check("signalled by the server", reg(KT_SIGNALS) - signals, 1);
+}
+
+static void check_intx(uint32_t gsi)
+{
+    intx_handler = handle_intx;
+    ioapic_route(gsi, VECTOR_INTX);
+    check_causes("one cause", 1, 0, 1);
+    check_causes("one more", 2, 0, 1);
+    check_causes("two at once", 6, 0, 2);
+    check_causes("another in the handler", 1, 2, 2);
+    check_causes("many", 0xff, 0x100, 9);
+    check("memory BAR in the handler", handler_bad, 0);
+    check("no other interrupt", interrupts_all(), 0);
+}
+
+static void case_intx(void)
+{
+    check_intx(pci_intx_route(&dev, 0));
+}
+
+/* Down while nobody looks, and moved while it is up. */
+static void case_intx_move(void)
+{
+    uint32_t gsi = pci_intx_route(&dev, 0);
+    uint32_t before;
+
+    check_intx(gsi);
+    ioapic_mask(gsi);
+    gsi = pci_intx_route(&dev, 1);
+    check_intx(gsi);
+    ioapic_mask(gsi);
+    gsi = pci_intx_route(&dev, 0);
+    check_intx(gsi);
+    ioapic_mask(gsi);
+    before = served;
+    set_reg(KT_SET_CAUSES, 1);
+    check("up", reg(KT_CAUSES), 1);
+    gsi = pci_intx_route(&dev, 1);
+    ioapic_route(gsi, VECTOR_INTX);
+    check_wait("moved while it was up", &served, before + 1);
+}
+
+static void case_intx_mask(void)
+{
+    uint32_t gsi = pci_intx_route(&dev, 0);
+    uint32_t before;
+
+    check_intx(gsi);
+    before = served;
+    ioapic_mask(gsi);
+    set_reg(KT_SET_CAUSES, 3);
+    check("up", reg(KT_CAUSES), 3);
+    check("not taken while masked", served, before);
+    ioapic_route(gsi, VECTOR_INTX);
+    check_wait("taken at unmask", &served, before + 2);
+}
+
+/* The same device changes from one kind to the next and back. */
+static void case_kinds(void)
+{
+    intx_handler = handle_intx;
+    ioapic_route(pci_intx_route(&dev, 0), VECTOR_INTX);
+    for (unsigned i = 0; i < 5; i++) {
+        check_causes("INTx", 3, 0, 2);
+        check_msi(KT_NR_MSI, VECTOR_DEVICE);
+        msi_disable(&dev);
+        check_causes("INTx after MSI", 3, 0, 2);
+        msix_set_all(false);
+        msix_enable(&dev, true);
+        check_raise("MSI-X", IRQ_MSIX | 9, VECTOR_DEVICE + 9);
+        msix_enable(&dev, false);
+    }
+}
+
+/* --- Several CPUs --- */
+
+static volatile uint32_t cpu_bad[MAX_CPUS];
+static volatile uint32_t nr_cpus_done;
+
+static void cpu_access(uint32_t cpu)
+{
+    uint32_t off = KT_PER_CPU + 4 * cpu;
+
+    for (uint32_t i = 0; i < MANY; i++) {
+        set_reg(off, cpu << 24 | i);
+        cpu_bad[cpu] += reg(off) != (cpu << 24 | i);
+        cpu_bad[cpu] += reg(KT_MAGIC) != KT_MAGIC_VALUE;
+    }
+    __atomic_add_fetch(&nr_cpus_done, 1, __ATOMIC_SEQ_CST);
+}
+
+static void case_cpus(void)
+{
+    cpus_start(cpu_access, 3);
+    cpu_access(cpu_number());
+    check_wait("done", &nr_cpus_done, 4);
+    for (unsigned i = 0; i < 4; i++) {
+        check("wrong answers", cpu_bad[i], 0);
+    }
+}
+
+static volatile bool cpus_stop;
+
+static void cpu_wait(uint32_t cpu)
+{
+    (void)cpu;
+    while (!cpus_stop) {
+        asm volatile("pause");
+    }
+}
+
+/* A vector follows its entry from CPU to CPU. */
+static void case_msix_cpus(void)
+{
+    unsigned nr = 7;
+
+    cpus_start(cpu_wait, 3);
+    msix_set_all(false);
+    msix_enable(&dev, true);
+    for (uint32_t i = 0; i < 12; i++) {
+        msix_send_to(&dev, nr, i % 4);
+        check_raise("sent", IRQ_MSIX | nr, VECTOR_DEVICE + nr);
+        check("taken by", interrupt_cpu[VECTOR_DEVICE + nr], i % 4);
+    }
+    cpus_stop = true;
+    check("no other interrupt", interrupts_all(), 12);
+}
+
+/* --- Reset --- */
+
+/* The memory BAR is not cleared by a reset: it counts boots and resets. */
+static void case_reboot(void)
+{
+    uint32_t memory = dev.bar[KT_MEMORY_BAR];
+    uint32_t boots = read32(memory);
+    uint8_t msix = pci_capability(&dev, 0x11);
+
+    check("register is reset", reg(KT_SCRATCH), 0);
+    check("line is down", reg(KT_CAUSES), 0);
+    check("MSI-X is off", pci_read16(&dev, msix + 2) & 0x8000, 0);
+    check("reset was seen", reg(KT_RESETS) > read32(memory + 4), true);
+    msix_set_all(false);
+    msix_enable(&dev, true);
+    check_raise("MSI-X", IRQ_MSIX | 1, VECTOR_DEVICE + 1);
+    write32(memory, boots + 1);
+    write32(memory + 4, reg(KT_RESETS));
+    set_reg(KT_SCRATCH, 1);
+    if (boots % 2) {
+        /* Not every guest is tidy: this one leaves the line up. */
+        msix_enable(&dev, false);
+        set_reg(KT_SET_CAUSES, 1);
+    }
+    if (boots + 1 < NR_BOOTS) {
+        reboot();
+    }
+    check("boots", boots + 1, NR_BOOTS);
+}
+
+/* --- Which one --- */
+
+static void case_hello(void)
+{
+    check("interrupts are counted", interrupts_all(), 0);
+}
+
+static const struct {
+    const char *name;
+    void (*fn)(void);
+    bool no_device;
+} cases[] = {
+    { "hello", case_hello, true },
+    { "regs", case_regs, false },
+    { "msix", case_msix, false },
+    { "msix-many", case_msix_many, false },
+    { "msix-mask", case_msix_mask, false },
+    { "msix-holes", case_msix_holes, false },
+    { "msix-move", case_msix_move, false },
+    { "msi", case_msi, false },
+    { "dma", case_dma, false },
+    { "intx", case_intx, false },
+    { "intx-mask", case_intx_mask, false },
+    { "intx-move", case_intx_move, false },
+    { "kinds", case_kinds, false },
+    { "cpus", case_cpus, false },
+    { "msix-cpus", case_msix_cpus, false },
+    { "reboot", case_reboot, false },
+};
+
+void guest_main(const StartInfo *info)
+{
+    const char *name = (const char *)(uint32_t)info->command_line;
+
+    platform_init();
+    pci_place_power_control();
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (!text_equal(cases[i].name, name)) {
+            continue;
+        }
+        if (cases[i].no_device || pci_find(KT_VENDOR, KT_DEVICE, &dev)) {
+            cases[i].fn();
+        } else {
+            print("not ok no device on bus 0\n");
+        }
+        power_off();
+    }
+    print("not ok no case ");
+    print(name);
+    print("\n");
+    power_off();
+}
