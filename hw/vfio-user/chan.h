@@ -11,9 +11,10 @@
 
 /*
  * Bytes that one receive may take in ahead of need. Big enough for a burst of
- * register replies; whatever is larger is received straight into its target.
+ * register replies and for a DMA command with a page of data; whatever is
+ * larger is received straight into its target.
  */
-#define VFIO_USER_CHAN_BUF      4096
+#define VFIO_USER_CHAN_BUF      8192
 
 /* Most pieces of memory that one message is put together from. */
 #define VFIO_USER_CHAN_MAX_IOV  72

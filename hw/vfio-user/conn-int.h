@@ -133,10 +133,11 @@ struct VFIOUserConn {
 
     /* Under @lock; see conn-poll.c */
     struct {
-        unsigned max_us;
+        int64_t max_ns;
         unsigned nr_waits;
         bool spin;          /* the better of the two, as far as we know */
         int64_t avg_ns[2];  /* by sleeping, by spinning; 0: not known yet */
+        int64_t found_ns;   /* spins that found their reply; 0: none yet */
     } poll;
 
     /* The driver's; @req changes only under @lock */
@@ -214,11 +215,12 @@ void vfio_user_conn_tx_cleanup(VFIOUserConn *conn);
 
 /* conn-poll.c */
 
-/* Is the wait that begins now to spin first? */
-bool vfio_user_conn_poll_begin_locked(VFIOUserConn *conn);
+/* How many ns the wait that begins now is to spin; 0: not at all. */
+int64_t vfio_user_conn_poll_begin_locked(VFIOUserConn *conn);
 
-/* It got what it waited for after @ns. */
-void vfio_user_conn_poll_end_locked(VFIOUserConn *conn, bool spun, int64_t ns);
+/* It got what it waited for after @ns; @limit_ns is what begin returned. */
+void vfio_user_conn_poll_end_locked(VFIOUserConn *conn, int64_t limit_ns,
+                                    int64_t ns);
 
 /* conn-bg.c */
 void vfio_user_conn_bg_stop(VFIOUserConn *conn);

@@ -13,9 +13,12 @@
  * row, to see past a single odd one, and seldom, so that the tries stay out of
  * the slowest percent.
  *
- * Spinning must win clearly, since it costs a core; when it does not find its
- * reply within the limit, the thread sleeps after all, and the average says
- * that there was nothing to be won.
+ * Spinning must win clearly, since it costs a core, and once it is in use it
+ * stays until it does not win at all, so that the choice does not flip with
+ * every breath of the machine. A spin that has not found its reply after twice
+ * the time that spins usually take will not find it: the server has no core to
+ * run on, perhaps because it waits for ours. Then the thread sleeps after all,
+ * and the average says what that cost.
  */
 
 #include "qemu/osdep.h"
@@ -29,33 +32,51 @@
 void vfio_user_conn_set_poll(VFIOUserConn *conn, unsigned max_us)
 {
     QEMU_LOCK_GUARD(&conn->lock);
-    conn->poll.max_us = max_us;
+    conn->poll.max_ns = max_us * (int64_t)SCALE_US;
 }
 
-bool vfio_user_conn_poll_begin_locked(VFIOUserConn *conn)
+int64_t vfio_user_conn_poll_begin_locked(VFIOUserConn *conn)
 {
-    unsigned n;
+    bool spin = conn->poll.spin;
 
-    if (!conn->poll.max_us) {
-        return false;
+    if (!conn->poll.max_ns) {
+        return 0;
     }
-    n = conn->poll.nr_waits++ % VFIO_USER_POLL_PERIOD;
-    return n < VFIO_USER_POLL_TRIES ? !conn->poll.spin : conn->poll.spin;
+    if (conn->poll.nr_waits++ % VFIO_USER_POLL_PERIOD < VFIO_USER_POLL_TRIES) {
+        spin = !spin;
+    }
+    if (!spin) {
+        return 0;
+    }
+    return conn->poll.found_ns ? MIN(conn->poll.max_ns,
+                                     2 * conn->poll.found_ns + SCALE_US)
+                               : conn->poll.max_ns;
 }
 
-void vfio_user_conn_poll_end_locked(VFIOUserConn *conn, bool spun, int64_t ns)
+static void vfio_user_conn_poll_average(int64_t *avg, int64_t ns)
 {
-    int64_t *avg = &conn->poll.avg_ns[spun];
-
-    if (!conn->poll.max_us) {
-        return;
-    }
-    /* One very long wait says something about the server only. */
-    ns = MIN(ns, 4 * (int64_t)conn->poll.max_us * SCALE_US);
     *avg = *avg ? (*avg * (VFIO_USER_POLL_WEIGHT - 1) + ns) /
                   VFIO_USER_POLL_WEIGHT : ns;
-    if (conn->poll.avg_ns[0] && conn->poll.avg_ns[1]) {
-        conn->poll.spin = conn->poll.avg_ns[1] <
-                          conn->poll.avg_ns[0] - conn->poll.avg_ns[0] / 8;
+}
+
+void vfio_user_conn_poll_end_locked(VFIOUserConn *conn, int64_t limit_ns,
+                                    int64_t ns)
+{
+    int64_t sleeping, spinning;
+
+    if (!conn->poll.max_ns) {
+        return;
+    }
+    if (limit_ns && ns < limit_ns) {
+        vfio_user_conn_poll_average(&conn->poll.found_ns, ns);
+    }
+    /* One very long wait says something about the server only. */
+    vfio_user_conn_poll_average(&conn->poll.avg_ns[limit_ns > 0],
+                                MIN(ns, 4 * conn->poll.max_ns));
+    sleeping = conn->poll.avg_ns[0];
+    spinning = conn->poll.avg_ns[1];
+    if (sleeping && spinning) {
+        conn->poll.spin = spinning < (conn->poll.spin ? sleeping
+                                                      : sleeping * 7 / 8);
     }
 }

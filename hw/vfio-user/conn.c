@@ -133,17 +133,15 @@ static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
                                               VFIOUserReady *ready,
                                               int64_t deadline)
 {
-    bool spin = vfio_user_conn_poll_begin_locked(conn);
+    int64_t limit_ns = vfio_user_conn_poll_begin_locked(conn);
     int64_t begin_ns = get_clock();
-    int64_t spin_ns = spin ? begin_ns + conn->poll.max_us * (int64_t)SCALE_US
-                           : 0;
 
     conn->driver = w;
     conn->driver_polls = true;
     conn->nr_drives++;
     do {
         qemu_mutex_unlock(&conn->lock);
-        if (!spin || !vfio_user_conn_spin(conn, spin_ns)) {
+        if (!limit_ns || !vfio_user_conn_spin(conn, begin_ns + limit_ns)) {
             vfio_user_conn_drive(conn, deadline);
         }
         qemu_mutex_lock(&conn->lock);
@@ -152,7 +150,7 @@ static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
     conn->driver = NULL;
     conn->driver_polls = false;
     if (ready(conn, w->key)) {
-        vfio_user_conn_poll_end_locked(conn, spin, get_clock() - begin_ns);
+        vfio_user_conn_poll_end_locked(conn, limit_ns, get_clock() - begin_ns);
     }
 }
 
