@@ -22,6 +22,7 @@ help:
 #:                     check-interop, check-overlay
 #: make check-san      unit and qtest with ASan and UBSan, unit under TSan
 #: make coverage       unit and qtest measured with gcov
+#: make bench          measure; build/bench/results.json and results.svg
 #: make docs           the documentation as HTML
 #: make install        install QEMU with the device (DESTDIR=, PREFIX=)
 #: make clean          remove what was compiled
@@ -56,6 +57,10 @@ demo: setup configured guest
 	@scripts/check.sh build $(B)
 	@scripts/demo.sh $(ARGS)
 
+bench: setup configured
+	@scripts/check.sh build $(B)
+	@scripts/meson test -C $(B) --no-rebuild --benchmark --verbose
+
 docs: setup configured
 	@scripts/setup.sh install docs
 	@scripts/docs.sh
@@ -79,4 +84,4 @@ distclean:
 
 .PHONY: all help setup guest configured check check-unit check-qtest \
 	check-functional check-interop check-overlay check-san coverage demo \
-	docs install clean distclean
+	bench docs install clean distclean

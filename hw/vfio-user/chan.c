@@ -84,8 +84,8 @@ static ssize_t vfio_user_chan_recvmsg(VFIOUserChan *chan, struct iovec *iov,
     struct msghdr msg = {
         .msg_iov = iov,
         .msg_iovlen = nr_iov,
-        .msg_control = &control,
-        .msg_controllen = sizeof(control),
+        .msg_control = chan->no_fds ? NULL : &control,
+        .msg_controllen = chan->no_fds ? 0 : sizeof(control),
     };
     ssize_t ret;
 
@@ -95,9 +95,24 @@ static ssize_t vfio_user_chan_recvmsg(VFIOUserChan *chan, struct iovec *iov,
         return -errno;
     }
     chan->pos += ret;
-    if (msg.msg_controllen || (msg.msg_flags & MSG_CTRUNC)) {
+    if (!chan->no_fds &&
+        (msg.msg_controllen || (msg.msg_flags & MSG_CTRUNC))) {
         vfio_user_chan_keep_fds(chan, &msg);
     }
+    return ret;
+}
+
+/* Without room for descriptors, which the kernel drops then. */
+static ssize_t vfio_user_chan_recv_plain(VFIOUserChan *chan,
+                                         const struct iovec *iov)
+{
+    ssize_t ret = RETRY_ON_EINTR(recv(chan->fd, iov->iov_base, iov->iov_len,
+                                      MSG_DONTWAIT));
+
+    if (ret < 0) {
+        return -errno;
+    }
+    chan->pos += ret;
     return ret;
 }
 
@@ -116,7 +131,8 @@ ssize_t vfio_user_chan_fill(VFIOUserChan *chan)
     iov.iov_len = sizeof(chan->buf) - chan->tail;
     assert(iov.iov_len);
 
-    ret = vfio_user_chan_recvmsg(chan, &iov, 1);
+    ret = chan->no_fds ? vfio_user_chan_recv_plain(chan, &iov)
+                       : vfio_user_chan_recvmsg(chan, &iov, 1);
     if (ret > 0) {
         chan->tail += ret;
     }
@@ -192,6 +208,16 @@ static void vfio_user_chan_advance(VFIOUserTx *tx, size_t len)
     tx->nr_iov = nr;
 }
 
+static ssize_t vfio_user_chan_send_small(VFIOUserChan *chan, VFIOUserTx *tx,
+                                         size_t len)
+{
+    char buf[VFIO_USER_CHAN_SMALL];
+
+    iov_to_buf(tx->iov, tx->nr_iov, 0, buf, len);
+    return RETRY_ON_EINTR(send(chan->fd, buf, len,
+                               MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
 int vfio_user_chan_send(VFIOUserChan *chan, VFIOUserTx *tx)
 {
     union {
@@ -211,8 +237,12 @@ int vfio_user_chan_send(VFIOUserChan *chan, VFIOUserTx *tx)
             memset(&control, 0, sizeof(control));
             vfio_user_chan_put_fds(&msg, &control, tx->fds, tx->nr_fds);
         }
-        ret = RETRY_ON_EINTR(sendmsg(chan->fd, &msg,
-                                     MSG_DONTWAIT | MSG_NOSIGNAL));
+        if (!tx->nr_fds && len <= VFIO_USER_CHAN_SMALL) {
+            ret = vfio_user_chan_send_small(chan, tx, len);
+        } else {
+            ret = RETRY_ON_EINTR(sendmsg(chan->fd, &msg,
+                                         MSG_DONTWAIT | MSG_NOSIGNAL));
+        }
         if (ret < 0) {
             return -errno;
         }

@@ -16,6 +16,9 @@
  */
 #define VFIO_USER_CHAN_BUF      8192
 
+/* Messages up to this size are copied together: cheaper than many pieces. */
+#define VFIO_USER_CHAN_SMALL    64
+
 /* Most pieces of memory that one message is put together from. */
 #define VFIO_USER_CHAN_MAX_IOV  72
 
@@ -29,6 +32,8 @@
  * @fd_pos:  for each of them, @pos at the end of the receive that brought it:
  *           it belongs to the message that holds the byte before
  * @nr_fds:  how many of them
+ * @no_fds:  the kernel is to drop descriptors that come: none are expected, and
+ *           a receive that asks for none is quicker
  * @lost_fds: descriptors had to be dropped (too many, MSG_CTRUNC). Reader only.
  *
  * "Reader" and "writer" below mean: at most one thread at a time in each of
@@ -43,6 +48,7 @@ typedef struct VFIOUserChan {
     int fds[VFIO_USER_MAX_MSG_FDS];
     uint64_t fd_pos[VFIO_USER_MAX_MSG_FDS];
     unsigned nr_fds;
+    bool no_fds;
     bool lost_fds;
     uint8_t buf[VFIO_USER_CHAN_BUF];
 } VFIOUserChan;

@@ -117,6 +117,8 @@ static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
         conn->driver = NULL;
+        /* Queued after the flush, by someone who saw that we drive */
+        wants_write = wants_write || qatomic_read(&conn->tx_pending);
         if (!QTAILQ_EMPTY(&conn->waiters)) {
             qemu_cond_signal(&QTAILQ_FIRST(&conn->waiters)->cond);
         }

@@ -187,6 +187,14 @@ void vfio_user_conn_rx_cleanup(VFIOUserConn *conn);
 int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx);
 
 /**
+ * vfio_user_conn_tx_try: send @tx now or not at all
+ *
+ * Of a message that was begun the rest is remembered. Returns 0, -EAGAIN when
+ * nothing was sent, -EPIPE.
+ */
+int vfio_user_conn_tx_try(VFIOUserConn *conn, VFIOUserConnTx *tx);
+
+/**
  * vfio_user_conn_tx_write: send a small posted write, or remember it
  *
  * Returns 0, -EAGAIN when VFIO_USER_CONN_MAX_BACKLOG are remembered already

@@ -187,6 +187,50 @@ vfio_user_conn_multi_add_locked(VFIOUserConn *conn,
     qatomic_set(&conn->nr_backlog, conn->nr_backlog + 1);
 }
 
+/* As vfio_user_conn_tx_try(), but -EINPROGRESS when a rest is queued. */
+static int vfio_user_conn_tx_now_locked(VFIOUserConn *conn, VFIOUserConnTx *tx)
+{
+    VFIOUserConnTx *rest;
+    int ret;
+
+    if (!QSIMPLEQ_EMPTY(&conn->tx_queue)) {
+        return -EAGAIN;
+    }
+    tx->started = false;
+    ret = vfio_user_conn_tx_try_locked(conn, tx);
+    if (ret == -EAGAIN && tx->started) {
+        rest = vfio_user_conn_tx_copy_rest(tx);
+        QSIMPLEQ_INSERT_HEAD(&conn->tx_queue, rest, next);
+        qatomic_set(&conn->tx_pending, true);
+        ret = -EINPROGRESS;
+    }
+    return ret;
+}
+
+/* What became of a message that nobody waits for. */
+static int vfio_user_conn_tx_outcome(VFIOUserConn *conn, int ret)
+{
+    if (ret == -EINPROGRESS) {
+        vfio_user_conn_tx_alert(conn);
+        return 0;
+    }
+    if (ret && ret != -EAGAIN) {
+        vfio_user_conn_tx_failed(conn, ret);
+        return -EPIPE;
+    }
+    return ret;
+}
+
+int vfio_user_conn_tx_try(VFIOUserConn *conn, VFIOUserConnTx *tx)
+{
+    int ret;
+
+    WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
+        ret = vfio_user_conn_tx_now_locked(conn, tx);
+    }
+    return vfio_user_conn_tx_outcome(conn, ret);
+}
+
 static int
 vfio_user_conn_write_now_locked(VFIOUserConn *conn,
                                 const struct vfio_user_write_multi_entry *entry)
@@ -197,14 +241,12 @@ vfio_user_conn_write_now_locked(VFIOUserConn *conn,
         .count = entry->count,
     };
     VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
-    int ret;
 
     tx.header = (struct vfio_user_header) {
         .command = VFIO_USER_REGION_WRITE,
         .size = sizeof(tx.header) + sizeof(rw) + entry->count,
         .flags = VFIO_USER_TYPE_COMMAND | VFIO_USER_NO_REPLY,
     };
-    tx.started = false;
     tx.msg.iov[0].iov_base = &tx.header;
     tx.msg.iov[0].iov_len = sizeof(tx.header);
     tx.msg.iov[1].iov_base = &rw;
@@ -213,43 +255,22 @@ vfio_user_conn_write_now_locked(VFIOUserConn *conn,
     tx.msg.iov[2].iov_len = entry->count;
     tx.msg.nr_iov = 3;
     tx.msg.nr_fds = 0;
-    ret = vfio_user_conn_tx_try_locked(conn, &tx);
-    if (ret == -EAGAIN && tx.started) {
-        VFIOUserConnTx *rest = vfio_user_conn_tx_copy_rest(&tx);
-
-        QSIMPLEQ_INSERT_HEAD(&conn->tx_queue, rest, next);
-        qatomic_set(&conn->tx_pending, true);
-        ret = -EINPROGRESS;
-    }
-    return ret;
+    return vfio_user_conn_tx_now_locked(conn, &tx);
 }
 
 int vfio_user_conn_tx_write(VFIOUserConn *conn,
                             const struct vfio_user_write_multi_entry *entry)
 {
-    int ret = -EAGAIN;
+    int ret;
 
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
-        if (QSIMPLEQ_EMPTY(&conn->tx_queue)) {
-            ret = vfio_user_conn_write_now_locked(conn, entry);
-        }
-        if (ret == -EAGAIN) {
-            if (conn->nr_backlog >= VFIO_USER_CONN_MAX_BACKLOG) {
-                return -EAGAIN;
-            }
+        ret = vfio_user_conn_write_now_locked(conn, entry);
+        if (ret == -EAGAIN && conn->nr_backlog < VFIO_USER_CONN_MAX_BACKLOG) {
             vfio_user_conn_multi_add_locked(conn, entry);
             ret = -EINPROGRESS;
         }
     }
-    if (ret == -EINPROGRESS) {
-        vfio_user_conn_tx_alert(conn);
-        return 0;
-    }
-    if (ret) {
-        vfio_user_conn_tx_failed(conn, ret);
-        return -EPIPE;
-    }
-    return 0;
+    return vfio_user_conn_tx_outcome(conn, ret);
 }
 
 /* The queue ------------------------------------------------------------------ */

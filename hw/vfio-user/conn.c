@@ -443,6 +443,23 @@ int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req)
     return vfio_user_conn_wait(conn, req);
 }
 
+int vfio_user_conn_try_post(VFIOUserConn *conn, VFIOUserRequest *req)
+{
+    VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
+    int ret;
+
+    if (vfio_user_conn_broken(conn)) {
+        return -EPIPE;
+    }
+    req->id = 0;
+    vfio_user_conn_set_tx(&tx, req, VFIO_USER_NO_REPLY);
+    ret = vfio_user_conn_tx_try(conn, &tx);
+    if (ret != -EAGAIN) {
+        trace_vfio_user_conn_post(conn->name, req->command, tx.header.size);
+    }
+    return ret;
+}
+
 int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req)
 {
     VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
@@ -533,6 +550,11 @@ VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
 void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
 {
     conn->max_xfer = max_xfer;
+}
+
+void vfio_user_conn_set_no_fds(VFIOUserConn *conn)
+{
+    conn->chan.no_fds = true;
 }
 
 void vfio_user_conn_set_no_commands(VFIOUserConn *conn)

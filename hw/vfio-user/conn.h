@@ -143,6 +143,14 @@ void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer);
 void vfio_user_conn_set_poll(VFIOUserConn *conn, unsigned max_us);
 
 /**
+ * vfio_user_conn_set_no_fds: no reply carries descriptors any more
+ *
+ * Any that come are dropped. Without requests in flight; later ones have no
+ * @max_in_fds.
+ */
+void vfio_user_conn_set_no_fds(VFIOUserConn *conn);
+
+/**
  * vfio_user_conn_set_no_commands: the server's commands come elsewhere
  *
  * It has a twin socket, so there is less to look after here while requests go
@@ -206,6 +214,15 @@ int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req);
  * so any later reply tells that this one was handled. Any thread.
  */
 int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/**
+ * vfio_user_conn_try_post: as vfio_user_conn_post(), but never wait
+ *
+ * Returns -EAGAIN, too: nothing was sent, since the socket is full. What is
+ * left of a message that was begun is sent by whoever drives next, so the
+ * connection must have been started.
+ */
+int vfio_user_conn_try_post(VFIOUserConn *conn, VFIOUserRequest *req);
 
 /* Largest write that vfio_user_conn_post_write() takes, in bytes. */
 #define VFIO_USER_CONN_SMALL_WRITE  8

@@ -217,6 +217,36 @@ static int vfio_user_device_write_part(VFIOUserDevice *udev,
     return ret;
 }
 
+/*
+ * The usual case of a posted write: the socket has room, so nobody waits and
+ * the BQL can stay. Returns -EAGAIN when it is not so simple.
+ */
+static int vfio_user_device_write_at_once(VFIOUserDevice *udev,
+                                          const VFIOUserRegion *region,
+                                          uint64_t off, const void *buf,
+                                          size_t len)
+{
+    struct vfio_user_region_rw rw = {
+        .offset = off,
+        .region = region->info.index,
+        .count = len,
+    };
+    struct iovec out[] = {
+        { .iov_base = &rw, .iov_len = sizeof(rw) },
+        { .iov_base = (void *)buf, .iov_len = len },
+    };
+    VFIOUserRequest req = {
+        .command = VFIO_USER_REGION_WRITE,
+        .out = out, .nr_out = ARRAY_SIZE(out),
+    };
+
+    if (!region->posted || len > VFIO_USER_CONN_SMALL_WRITE ||
+        vfio_user_conn_lockstep(udev->conn)) {
+        return -EAGAIN;
+    }
+    return vfio_user_conn_try_post(udev->conn, &req);
+}
+
 int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
                           void *buf, size_t len)
 {
@@ -420,14 +450,36 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
     return ret ? vfio_user_device_errno(ret) : len;
 }
 
+/* Write, without the BQL where a vCPU would have to wait. */
+static int vfio_user_device_pwrite_region(VFIODevice *vbasedev,
+                                          const VFIOUserRegion *region,
+                                          uint64_t off, const void *buf,
+                                          size_t len)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    int ret = vfio_user_device_write_at_once(udev, region, off, buf, len);
+    bool left;
+
+    if (ret != -EAGAIN) {
+        return ret;
+    }
+    left = vfio_user_device_leave_bql(udev, vbasedev);
+    ret = vfio_user_device_write(udev, region->info.index, off, buf, len);
+    if (left) {
+        vfio_user_device_enter_bql(vbasedev);
+    }
+    return ret;
+}
+
 static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
                                        size_t len, off_t off)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    bool left;
+    VFIOUserRegion *region =
+        vfio_user_device_range(udev, off, len, VFIO_USER_REGION_WRITEABLE);
     int ret;
 
-    if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_WRITEABLE)) {
+    if (!region) {
         ret = -errno;
     } else if (vfio_user_device_snapshot(udev, off) &&
                (off & VFIO_FILE_OFFSET_MASK) == PCI_ROM_ADDRESS &&
@@ -435,12 +487,9 @@ static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
         vfio_user_device_write_rom_bar(udev, ldl_le_p(buf));
         ret = 0;
     } else {
-        left = vfio_user_device_leave_bql(udev, vbasedev);
-        ret = vfio_user_device_write(udev, VFIO_FILE_OFFSET_INDEX(off),
-                                     off & VFIO_FILE_OFFSET_MASK, buf, len);
-        if (left) {
-            vfio_user_device_enter_bql(vbasedev);
-        }
+        ret = vfio_user_device_pwrite_region(vbasedev, region,
+                                             off & VFIO_FILE_OFFSET_MASK,
+                                             buf, len);
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "write", off, len, ret);

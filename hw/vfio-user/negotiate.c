@@ -398,6 +398,7 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
         vfio_user_negotiate_irqs(udev, errp) &&
         vfio_user_negotiate_config(udev, errp)) {
         vfio_user_negotiate_posting(udev);
+        vfio_user_conn_set_no_fds(udev->conn);
         return udev;
     }
     vfio_user_device_close(udev);

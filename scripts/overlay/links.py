@@ -24,6 +24,7 @@ RULES = (
     ('tests/unit', ('*.c', '*.h')),
     ('tests/qtest', ('*.c', '*.h')),
     ('tests/server/**', ('*.c', '*.h')),
+    ('tests/bench', ('*.c', '*.h')),
     ('tests/functional', ('*.py',)),
 )
 

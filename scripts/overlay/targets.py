@@ -15,7 +15,7 @@ UNIT = ('tests/unit/test-vfio-user-*',)
 TESTS = UNIT + ('tests/qtest/vfio-user-*test', 'qemu-system-x86_64',
                 'qemu-img')
 ALL = TESTS + ('tests/unit/bench-vfio-user-*',
-               'subprojects/libvfio-user/samples/*',)
+               'subprojects/libvfio-user/samples/*')
 SCOPES = {'all': ALL, 'tests': TESTS, 'unit': UNIT}
 
 

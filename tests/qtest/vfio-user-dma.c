@@ -313,6 +313,7 @@ static int access_dma(TestServer *s, unsigned region, uint64_t offset,
 
 static void setup_dma_register(TestServer *s)
 {
+    vut_setup_unmapped(s);
     ts_region(s, 0, 0x1000, 3)->access = access_dma;
 }
 

@@ -86,22 +86,6 @@ static void check_access(VUTest *t, QPCIBar bar, unsigned region,
     g_assert(!(r.flags & VFIO_USER_NO_REPLY));
 }
 
-/* The standard device, but every BAR by message. */
-static void setup_unmapped(TestServer *s)
-{
-    for (unsigned i = 0; i < 6; i++) {
-        TsRegion *r = ts_region(s, i, 0, 0);
-
-        memset(r->areas, 0, sizeof(r->areas));
-        r->nr_areas = 0;
-    }
-    ts_add_bar(s, 0, 0x1000, 0);
-    ts_add_bar(s, 1, 0x1000, TS_BAR_PREFETCH);
-    ts_add_bar(s, 2, 0x10000, TS_BAR_64 | TS_BAR_PREFETCH);
-    ts_add_bar(s, 4, 256, TS_BAR_IO);
-    ts_add_bar(s, 5, 0x2000, 0);
-}
-
 typedef struct AccessCase {
     const char *name;
     unsigned bar;
@@ -111,7 +95,7 @@ typedef struct AccessCase {
 static void test_access(const void *data)
 {
     const AccessCase *c = data;
-    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_unmapped });
+    VUTest *t = vut_new(&(VUTOptions) { .setup = vut_setup_unmapped });
     QPCIBar bar = map_bar(t, c->bar);
 
     for (unsigned size = 1; size <= c->max_size; size *= 2) {
@@ -145,7 +129,7 @@ static void test_bar_kinds(void)
 /* A 64-bit BAR above 4 GiB. */
 static void test_high_bar(void)
 {
-    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_unmapped });
+    VUTest *t = vut_new(&(VUTOptions) { .setup = vut_setup_unmapped });
     QPCIBar bar = { .addr = 0x1200000000 };
 
     qpci_config_writel(t->dev, PCI_BASE_ADDRESS_2, (uint32_t)bar.addr);
@@ -161,7 +145,7 @@ static void test_high_bar(void)
 /* Posted writes come in their order, all of them, before the read. */
 static void test_posted_order(void)
 {
-    VUTest *t = vut_new(&(VUTOptions) { 0 });
+    VUTest *t = vut_new(&(VUTOptions) { .setup = vut_setup_unmapped });
     QPCIBar bar = map_bar(t, 0);
     TsRecord r;
 
@@ -175,6 +159,7 @@ static void test_posted_order(void)
         uint32_t value;
 
         g_assert(ts_log_get(t->s, WRITE(0, 0x10), i, &r));
+        g_assert(r.flags & VFIO_USER_NO_REPLY);
         memcpy(&value, r.data, sizeof(value));
         g_assert_cmpuint(value, ==, i);
     }
@@ -207,9 +192,12 @@ static void test_rom(void)
     vut_free(t);
 }
 
+/* More than a socket takes while the server does not read. */
+#define STOPPED_WRITES  500
+
 typedef struct Recorder {
     unsigned nr;
-    uint32_t values[400];
+    uint32_t values[STOPPED_WRITES];
 } Recorder;
 
 static Recorder recorder;
@@ -226,6 +214,7 @@ static int access_record(TestServer *s, unsigned region, uint64_t offset,
 
 static void setup_write_multiple(TestServer *s)
 {
+    vut_setup_unmapped(s);
     ts_limits(s)->write_multiple = true;
     ts_region(s, 0, 0x1000, 3)->access = access_record;
 }
@@ -249,6 +238,28 @@ static void test_write_multiple(void)
             g_assert_cmpuint(recorder.values[i], ==, i);
         }
     }
+    vut_free(t);
+}
+
+/* While the server is stopped they gather, and then go in few messages. */
+static void test_write_multiple_gathered(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_write_multiple });
+    TsMatch multiple = { VFIO_USER_REGION_WRITE_MULTI, -1, -1 };
+    QPCIBar bar = map_bar(t, 0);
+
+    recorder.nr = 0;
+    ts_hold(t->s);
+    for (unsigned i = 0; i < STOPPED_WRITES; i++) {
+        qpci_io_writel(t->dev, bar, 0x10, i);
+    }
+    ts_release(t->s);
+    qpci_io_readl(t->dev, bar, 0x10);
+    g_assert_cmpuint(recorder.nr, ==, STOPPED_WRITES);
+    for (unsigned i = 0; i < STOPPED_WRITES; i++) {
+        g_assert_cmpuint(recorder.values[i], ==, i);
+    }
+    g_assert_cmpuint(ts_log_count(t->s, multiple), >, 0);
     vut_free(t);
 }
 
@@ -395,14 +406,22 @@ static void check_mapped(VUTest *t, QPCIBar bar, unsigned region,
     g_assert_cmpuint(ts_log_count(t->s, READ(region, -1)), ==, 0);
 }
 
+/*
+ * The holes are by message. Such a write is not posted: an access to the
+ * mapped part that follows it must not arrive before it.
+ */
 static void check_not_mapped(VUTest *t, QPCIBar bar, unsigned region,
                              uint64_t off)
 {
+    TsRecord r;
+
     ts_log_clear(t->s);
     qpci_io_writel(t->dev, bar, off, 0x10ca1);
     g_assert_cmphex(qpci_io_readl(t->dev, bar, off), ==, 0x10ca1);
     g_assert_cmpuint(ts_log_count(t->s, WRITE(region, off)), ==, 1);
     g_assert_cmpuint(ts_log_count(t->s, READ(region, off)), ==, 1);
+    g_assert(ts_log_get(t->s, WRITE(region, off), 0, &r));
+    g_assert(!(r.flags & VFIO_USER_NO_REPLY));
 }
 
 static void test_mapped_whole(void)
@@ -493,6 +512,8 @@ void vut_register_region(void)
     vut_add_test("vfio-user/region/high-bar", test_high_bar);
     vut_add_test("vfio-user/region/posted-order", test_posted_order);
     vut_add_test("vfio-user/region/write-multiple", test_write_multiple);
+    vut_add_test("vfio-user/region/write-multiple-gathered",
+                 test_write_multiple_gathered);
     vut_add_test("vfio-user/region/write-multiple-alone",
                  test_write_multiple_alone);
     vut_add_test("vfio-user/region/small-transfers", test_small_transfers);

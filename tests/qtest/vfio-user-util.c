@@ -69,6 +69,21 @@ TestServer *vut_server(const char *dir, const char *name,
     return s;
 }
 
+void vut_setup_unmapped(TestServer *s)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        TsRegion *r = ts_region(s, i, 0, 0);
+
+        memset(r->areas, 0, sizeof(r->areas));
+        r->nr_areas = 0;
+    }
+    ts_add_bar(s, 0, 0x1000, 0);
+    ts_add_bar(s, 1, 0x1000, TS_BAR_PREFETCH);
+    ts_add_bar(s, 2, 0x10000, TS_BAR_64 | TS_BAR_PREFETCH);
+    ts_add_bar(s, 4, 256, TS_BAR_IO);
+    ts_add_bar(s, 5, 0x2000, 0);
+}
+
 static char *vut_arguments(VUTest *t, const VUTOptions *o)
 {
     GString *args = g_string_new(NULL);

@@ -54,6 +54,12 @@ void vut_free(VUTest *t);
 TestServer *vut_server(const char *dir, const char *name,
                        void (*setup)(TestServer *s));
 
+/*
+ * For VUTOptions: every BAR of the standard device by message, BAR1 4 KiB and
+ * prefetchable. Only such a device's writes are posted.
+ */
+void vut_setup_unmapped(TestServer *s);
+
 /* What QEMU wrote to stderr so far; freed by the caller. */
 char *vut_stderr(VUTest *t);
 /* Waits until stderr has @text. */

@@ -196,6 +196,33 @@ static void test_early_reply_done(void)
     rig_free(rig);
 }
 
+/* It answers that part twice. */
+static void test_early_reply_twice(void)
+{
+    Rig *rig = rig_new(peer_small_pair);
+    PeerThread thread;
+    Submit s = { .rig = rig };
+    g_autofree uint8_t *m = NULL;
+    uint8_t h[16], both[32];
+    uint16_t id;
+    int ret;
+
+    s.req = &orphan_new(rig, 512 * 1024, &ret)->req;
+    peer_thread_start(&thread, submit_thread, &s);
+    peer_recv_bytes(rig->peer, h, sizeof(h));
+    memcpy(&id, h, 2);
+    m = peer_make(id, CMD_DEVICE_RESET, PEER_REPLY, 0, NULL, 0);
+    memcpy(both, m, 16);
+    memcpy(both + 16, m, 16);
+    peer_send_bytes(rig->peer, both, sizeof(both));
+    peer_thread_join(&thread);
+    rig_wait_failed(rig, "nothing that was asked");
+    g_assert_cmpint(rig_count(rig, &rig->nr_done), ==, 1);
+    /* The first answer was right. */
+    g_assert_cmpint(ret, ==, 0);
+    rig_free(rig);
+}
+
 /* A request that could not be sent, to which half a reply has come */
 static void test_early_reply_unsent(void)
 {
@@ -340,6 +367,7 @@ int main(int argc, char **argv)
     T("done/failure-half", test_done_on_failure_half);
     T("done/close", test_done_on_free);
     T("early/done", test_early_reply_done);
+    T("early/twice", test_early_reply_twice);
     T("early/unsent", test_early_reply_unsent);
     T("poll/off", test_poll_off);
     T("poll/learns", test_poll_learns);

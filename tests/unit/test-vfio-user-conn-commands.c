@@ -397,6 +397,7 @@ static void test_background_after_long_wait(void)
     PeerMessage msg;
     Call call;
 
+    rig_set_ticks(rig);
     call_init(&call, rig, 1, 4);
     call_thread_start(&call);
     call_peer_get(&call, &msg);
@@ -426,6 +427,9 @@ static void reply_outlives_wait(bool waits_long)
 
     peer_pattern(rig->ram, count, 5);
     call_init(&call, rig, 1, 4);
+    if (waits_long) {
+        rig_set_ticks(rig);
+    }
     call_thread_start(&call);
     call_peer_get(&call, &msg);
     if (waits_long) {
@@ -527,9 +531,9 @@ static void test_malformed(void)
 {
     static const Bad bad[] = {
         { CMD_DMA_READ, 8, 16 + 8, "DMA command" },
-        { CMD_DMA_READ, 8, 15, "DMA command" },
-        { CMD_DMA_READ, 8, 0, "DMA command" },
-        { CMD_DMA_WRITE, 8, 15, "DMA command" },
+        { CMD_DMA_READ, 8, 15, "without address" },
+        { CMD_DMA_READ, 8, 0, "without address" },
+        { CMD_DMA_WRITE, 8, 15, "without address" },
         { CMD_DMA_WRITE, 8, 16 + 7, "DMA command" },
         { CMD_DMA_WRITE, 8, 16 + 9, "DMA command" },
         { CMD_DMA_WRITE, 0, 16 + 1, "DMA command" },

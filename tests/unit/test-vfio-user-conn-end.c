@@ -179,8 +179,8 @@ static void test_breach(void)
         { breach_old_id, "nothing that was asked" },
         { breach_twice, "nothing that was asked" },
         { breach_command, "another command" },
-        { breach_small, "15 bytes" },
-        { breach_size_0, "0 bytes" },
+        { breach_small, "a message of 15 bytes" },
+        { breach_size_0, "a message of 0 bytes" },
         { breach_type, "flags 0x2" },
         { breach_fds, "descriptors" },
         { breach_fds_in_parts, "descriptors" },
@@ -307,6 +307,23 @@ static void test_idle_eof_after_wait(void)
     rig_free(rig);
 }
 
+/* One that sends its commands elsewhere is looked after less often. */
+static void test_idle_eof_twin(void)
+{
+    Rig *rig = rig_new_started(peer_pair);
+
+    vfio_user_conn_set_no_commands(rig->conn);
+    for (int i = 0; i < 10; i++) {
+        rig_check_alive(rig);
+    }
+    rig_send_dma(rig, 1, CMD_DMA_WRITE, 0, 8, 1);
+    rig_expect_dma(rig, 1, CMD_DMA_WRITE, 0, 8, 1);
+    rig_check_alive(rig);
+    rig_close_peer(rig);
+    rig_wait_failed(rig, "closed the connection");
+    rig_free(rig);
+}
+
 /* A failed connection costs its AioContext nothing more. */
 static void count_turn(void *opaque)
 {
@@ -384,7 +401,7 @@ static void test_close_wakes_sender(void)
     for (int i = 0; i < NR_WAITERS; i++) {
         peer_thread_start(&thread[i], blocked_post, rig);
     }
-    rig_wait_count(rig, &rig->nr_ticks, 5);
+    rig_wait_queued(rig, NR_WAITERS);
     vfio_user_conn_close(rig->conn);
     for (int i = 0; i < NR_WAITERS; i++) {
         peer_thread_join(&thread[i]);
@@ -413,7 +430,8 @@ static void test_close_wakes_lockstep(void)
     for (int i = 0; i < NR_WAITERS; i++) {
         peer_thread_start(&thread[i], blocked_call, rig);
     }
-    rig_wait_count(rig, &rig->nr_ticks, 5);
+    /* All but the one that waits for its reply, the driver */
+    rig_wait_waiters(rig, NR_WAITERS - 1);
     vfio_user_conn_close(rig->conn);
     for (int i = 0; i < NR_WAITERS; i++) {
         peer_thread_join(&thread[i]);
@@ -570,6 +588,7 @@ int main(int argc, char **argv)
     T("idle/eof", test_idle_eof);
     T("idle/breach", test_idle_breach);
     T("idle/eof-after-wait", test_idle_eof_after_wait);
+    T("idle/eof-twin", test_idle_eof_twin);
     T("idle/failed-rests", test_failed_rests);
     T("close/waiters", test_close_wakes);
     T("close/senders", test_close_wakes_sender);

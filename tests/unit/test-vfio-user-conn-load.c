@@ -102,7 +102,7 @@ static void test_post_waits(void)
     PeerThread thread;
 
     peer_thread_start(&thread, post_thread, rig);
-    rig_wait_count(rig, &rig->nr_ticks, 1);
+    rig_wait_queued(rig, 1);
     for (int i = 0; i < 50; i++) {
         rig_expect_post(rig, i, 10000 + i);
     }
@@ -123,7 +123,7 @@ static void test_post_beside_wait(void)
     call_thread_start(&call);
     call_peer_get(&call, &msg);
     peer_thread_start(&thread, post_thread, rig);
-    rig_wait_count(rig, &rig->nr_ticks, 3);
+    rig_wait_queued(rig, 1);
     for (int i = 0; i < 50; i++) {
         rig_expect_post(rig, i, 10000 + i);
     }
@@ -133,6 +133,48 @@ static void test_post_beside_wait(void)
     call_check_good(&call);
     peer_drop(&msg);
     call_free(&call);
+    rig_free(rig);
+}
+
+/* A sender whose message is out goes, whatever else waits for room. */
+typedef struct Post {
+    Rig *rig;
+    uint64_t off;
+    size_t len;
+    PeerThread thread;
+} Post;
+
+static void one_post_thread(void *opaque)
+{
+    Post *post = opaque;
+
+    g_assert_cmpint(rig_post(post->rig, post->off, post->len, 0), ==, 0);
+}
+
+static void test_post_before_others(void)
+{
+    Rig *rig = rig_new(peer_small_pair);
+    unsigned posts = 0;
+    Post small = { .rig = rig, .off = 1, .len = 100 };
+    Post large = { .rig = rig, .off = 2, .len = 1024 * 1024 };
+
+    while (!rig_post(rig, posts, 100, 1)) {
+        posts++;
+    }
+    peer_thread_start(&small.thread, one_post_thread, &small);
+    rig_wait_queued(rig, 1);
+    peer_thread_start(&large.thread, one_post_thread, &large);
+    rig_wait_queued(rig, 2);
+    for (unsigned i = 0; i < posts; i++) {
+        rig_expect_post(rig, i, 100);
+    }
+    rig_expect_post(rig, small.off, small.len);
+    /* The large one is begun and stuck. */
+    peer_wait_readable(rig->peer);
+    peer_thread_join(&small.thread);
+    rig_expect_post(rig, large.off, large.len);
+    peer_thread_join(&large.thread);
+    rig_check_alive(rig);
     rig_free(rig);
 }
 
@@ -539,6 +581,7 @@ int main(int argc, char **argv)
     T("post/full", test_post_full);
     T("post/waits", test_post_waits);
     T("post/beside-wait", test_post_beside_wait);
+    T("post/before-others", test_post_before_others);
     T("request-full", test_request_full);
     T("two-way/full", test_two_way_full);
     T("two-way/large", test_two_way_large);

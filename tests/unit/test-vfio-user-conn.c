@@ -493,6 +493,7 @@ static void test_tick(void)
     PeerMessage msg;
     Call call;
 
+    rig_set_ticks(rig);
     call_init(&call, rig, 1, 4);
     call_thread_start(&call);
     call_peer_get(&call, &msg);
@@ -517,6 +518,7 @@ static void wait_sleeps(bool with_tick)
     PeerMessage msg;
     Call call;
 
+    rig_set_ticks(rig);
     if (!with_tick) {
         rig->ops.tick = NULL;
     }

@@ -142,6 +142,11 @@ bool peer_readable(int fd)
     return RETRY_ON_EINTR(poll(&pfd, 1, 0)) == 1;
 }
 
+void peer_wait_readable(int fd)
+{
+    peer_wait(fd, POLLIN, peer_deadline());
+}
+
 void peer_wait_taken(int fd)
 {
     int64_t deadline = peer_deadline();

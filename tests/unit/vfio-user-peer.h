@@ -87,6 +87,9 @@ void peer_expect(int fd, uint16_t id, uint16_t command, uint32_t flags,
 /* Is something there now? */
 bool peer_readable(int fd);
 
+/* Wait until something is. */
+void peer_wait_readable(int fd);
+
 /* Wait until the other end has received all that was sent. */
 void peer_wait_taken(int fd);
 

@@ -5,9 +5,11 @@
  */
 
 #include "qemu/osdep.h"
+#include <poll.h>
 #include "qemu/lockable.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
+#include "hw/vfio-user/conn-int.h"
 #include "vfio-user-rig.h"
 
 /* The owner ---------------------------------------------------------------- */
@@ -105,6 +107,7 @@ Rig *rig_new(void (*make)(int fd[2]))
     rig->conn = vfio_user_conn_new(fd[0], "test", &rig->ops, rig,
                                    PEER_DEADLINE_MS);
     vfio_user_conn_set_limits(rig->conn, RIG_MAX_XFER);
+    rig->conn->tick_ms = 1000 * 1000;
     return rig;
 }
 
@@ -120,6 +123,11 @@ Rig *rig_new_started(void (*make)(int fd[2]))
 
     rig_start(rig);
     return rig;
+}
+
+void rig_set_ticks(Rig *rig)
+{
+    rig->conn->tick_ms = VFIO_USER_CONN_TICK_MS;
 }
 
 void rig_close_peer(Rig *rig)
@@ -178,6 +186,50 @@ void rig_wait_failed(Rig *rig, const char *text)
         g_test_fail();
     }
     error_free(err);
+}
+
+unsigned rig_count_queued(Rig *rig)
+{
+    VFIOUserConnTx *tx;
+    unsigned nr = 0;
+
+    QEMU_LOCK_GUARD(&rig->conn->send_lock);
+    QSIMPLEQ_FOREACH(tx, &rig->conn->tx_queue, next) {
+        nr++;
+    }
+    return nr;
+}
+
+static unsigned rig_count_waiters(Rig *rig)
+{
+    VFIOUserWaiter *w;
+    unsigned nr = 0;
+
+    QEMU_LOCK_GUARD(&rig->conn->lock);
+    QTAILQ_FOREACH(w, &rig->conn->waiters, next) {
+        nr++;
+    }
+    return nr;
+}
+
+static void rig_wait_until(Rig *rig, unsigned (*count)(Rig *rig), unsigned n)
+{
+    int64_t deadline = g_get_monotonic_time() + PEER_DEADLINE_MS * 1000;
+
+    while (count(rig) < n) {
+        g_assert_cmpint(g_get_monotonic_time(), <, deadline);
+        poll(NULL, 0, 1);
+    }
+}
+
+void rig_wait_queued(Rig *rig, unsigned n)
+{
+    rig_wait_until(rig, rig_count_queued, n);
+}
+
+void rig_wait_waiters(Rig *rig, unsigned n)
+{
+    rig_wait_until(rig, rig_count_waiters, n);
 }
 
 /* DMA ---------------------------------------------------------------------- */

@@ -59,11 +59,18 @@ typedef struct Rig {
  */
 void rig_warm_up(void);
 
+/*
+ * A connection hardly ever ticks in tests: what somebody should have been
+ * woken for is a hang then, not a delay.
+ */
 Rig *rig_new(void (*make)(int fd[2]));
 /* With an AioContext of its own that looks after the connection. */
 Rig *rig_new_started(void (*make)(int fd[2]));
 void rig_start(Rig *rig);
 void rig_free(Rig *rig);
+
+/* Tick as often as in real life. */
+void rig_set_ticks(Rig *rig);
 
 /* The peer goes away. */
 void rig_close_peer(Rig *rig);
@@ -71,6 +78,12 @@ void rig_close_peer(Rig *rig);
 /* Wait until *@counter, one of those above, is at least @n. */
 void rig_wait_count(Rig *rig, const unsigned *counter, unsigned n);
 unsigned rig_count(Rig *rig, const unsigned *counter);
+
+unsigned rig_count_queued(Rig *rig);
+
+/* Wait until @n messages wait for room, or @n threads for the driver. */
+void rig_wait_queued(Rig *rig, unsigned n);
+void rig_wait_waiters(Rig *rig, unsigned n);
 
 /* Wait for the one call of @failed and look for @text in the reason. */
 void rig_wait_failed(Rig *rig, const char *text);
