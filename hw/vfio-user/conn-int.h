@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Locks, outermost first: @send_lock, @lock. No system call is made under
- * @lock. Under @send_lock only the non-blocking sendmsg() is.
+ * Locks, outermost first: @send_lock, @lock. Under @lock no system call is made
+ * but a wake-up, under @send_lock only that and the non-blocking send.
  */
 
 #ifndef HW_VFIO_USER_CONN_INT_H
@@ -124,7 +124,7 @@ struct VFIOUserConn {
     unsigned nr_free;
     bool lockstep;
     bool no_commands;       /* the server's come elsewhere */
-    unsigned nr_replies;
+    unsigned nr_commands;   /* the server's: being received or answered */
     bool closing;
     bool failed;
     Error *error;

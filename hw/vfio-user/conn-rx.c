@@ -157,7 +157,8 @@ static void vfio_user_conn_cmd_free(VFIOUserConn *conn, VFIOUserConnTx *tx)
     vfio_user_conn_cmd_unmap(conn, cmd);
     g_free(cmd);
     QEMU_LOCK_GUARD(&conn->lock);
-    conn->nr_replies--;
+    conn->nr_commands--;
+    vfio_user_conn_wake_locked(conn, conn);
 }
 
 static void vfio_user_conn_cmd_set_reply(VFIOUserConnCommand *cmd)
@@ -195,7 +196,7 @@ static void vfio_user_conn_cmd_set_reply(VFIOUserConnCommand *cmd)
 static int vfio_user_conn_rx_command_done(VFIOUserConn *conn)
 {
     VFIOUserConnCommand *cmd = conn->rx.cmd;
-    unsigned nr_replies;
+    unsigned nr_commands;
     int ret;
 
     conn->rx.cmd = NULL;
@@ -206,7 +207,7 @@ static int vfio_user_conn_rx_command_done(VFIOUserConn *conn)
                                  cmd->rw.count, cmd->ret);
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        nr_replies = ++conn->nr_replies;
+        nr_commands = conn->nr_commands;
     }
     if (cmd->is_write) {
         vfio_user_conn_cmd_unmap(conn, cmd);
@@ -223,9 +224,9 @@ static int vfio_user_conn_rx_command_done(VFIOUserConn *conn)
         vfio_user_conn_cmd_free(conn, &cmd->tx);
         return ret;
     }
-    if (nr_replies > VFIO_USER_CONN_MAX_REPLIES) {
+    if (nr_commands > VFIO_USER_CONN_MAX_REPLIES) {
         return vfio_user_conn_rx_bad(conn, "%u commands, none of whose replies "
-                                     "it reads", nr_replies);
+                                     "it reads", nr_commands);
     }
     return 0;
 }
@@ -254,6 +255,9 @@ static int vfio_user_conn_rx_command(VFIOUserConn *conn)
     cmd->mapped = false;
     cmd->ret = is_dma ? 0 : -ENOTSUP;
     cmd->done = 0;
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        conn->nr_commands++;
+    }
     conn->rx.state = is_dma ? VFIO_USER_RX_DMA_ARGS : VFIO_USER_RX_DRAIN;
     return 0;
 }

@@ -39,7 +39,11 @@ typedef bool VFIOUserReady(VFIOUserConn *conn, const void *key);
 
 static bool vfio_user_conn_has_slot(VFIOUserConn *conn, const void *key)
 {
-    return conn->nr_free >= (conn->lockstep ? VFIO_USER_CONN_MAX_REQUESTS : 1);
+    if (conn->lockstep) {
+        return conn->nr_free == VFIO_USER_CONN_MAX_REQUESTS &&
+               !conn->nr_commands;
+    }
+    return conn->nr_free > 0;
 }
 
 static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
@@ -346,6 +350,16 @@ static void vfio_user_conn_detach_locked(VFIOUserConn *conn,
     }
 }
 
+static void vfio_user_conn_put_sent_slot_locked(VFIOUserConn *conn,
+                                                VFIOUserConnSlot *slot)
+{
+    vfio_user_conn_put_slot_locked(conn, slot);
+    /* The driver may be waiting for this very slot, in poll(). */
+    if (conn->driver_polls && (conn->lockstep || conn->nr_free == 1)) {
+        event_notifier_set(&conn->kick);
+    }
+}
+
 /*
  * The message is out, or never will be (@ret). Until now the slot stayed
  * ours, whatever the server may have answered meanwhile. Returns true when @req
@@ -364,7 +378,7 @@ static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
     }
     slot->sending = false;
     if (slot->replied) {
-        vfio_user_conn_put_slot_locked(conn, slot);
+        vfio_user_conn_put_sent_slot_locked(conn, slot);
         return true;
     }
     if (ret != -ETIMEDOUT && !(conn->failed && req->done)) {
@@ -374,7 +388,7 @@ static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
     vfio_user_conn_detach_locked(conn, req);
     if (ret == -ETIMEDOUT && !receiving) {
         /* The server never saw it: there will be no reply to drop. */
-        vfio_user_conn_put_slot_locked(conn, slot);
+        vfio_user_conn_put_sent_slot_locked(conn, slot);
     } else {
         slot->req = NULL;
     }

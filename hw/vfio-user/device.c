@@ -40,6 +40,10 @@ static int vfio_user_device_dma_begin(void *opaque, uint64_t addr,
 {
     VFIOUserDevice *udev = opaque;
 
+    if (!udev->twin) {
+        /* It uses messages although guest RAM may be shared. */
+        vfio_user_conn_set_lockstep(udev->conn);
+    }
     if (!qatomic_read(&udev->as)) {
         return -ENXIO;
     }

@@ -452,6 +452,49 @@ static void test_reply_outlives_wait(void)
     }
 }
 
+/* The same when the AioContext, busy elsewhere, has seen nothing of it */
+typedef struct Busy {
+    QemuSemaphore begun, go;
+} Busy;
+
+static void be_busy(void *opaque)
+{
+    Busy *busy = opaque;
+
+    qemu_sem_post(&busy->begun);
+    g_assert_cmpint(qemu_sem_timedwait(&busy->go, PEER_DEADLINE_MS), ==, 0);
+}
+
+static void test_reply_outlives_busy(void)
+{
+    Rig *rig = rig_new_started(peer_small_pair);
+    size_t count = 256 * 1024;
+    PeerMessage msg;
+    Busy busy;
+    Call call;
+
+    qemu_sem_init(&busy.begun, 0);
+    qemu_sem_init(&busy.go, 0);
+    aio_bh_schedule_oneshot(iothread_get_aio_context(rig->iothread), be_busy,
+                            &busy);
+    g_assert_cmpint(qemu_sem_timedwait(&busy.begun, PEER_DEADLINE_MS), ==, 0);
+    peer_pattern(rig->ram, count, 5);
+    call_init(&call, rig, 1, 4);
+    call_thread_start(&call);
+    call_peer_get(&call, &msg);
+    rig_send_dma(rig, 1, CMD_DMA_READ, 0, count, 0);
+    call_peer_answer(&call, &msg);
+    call_thread_join(&call);
+    call_check_good(&call);
+    qemu_sem_post(&busy.go);
+    rig_expect_dma(rig, 1, CMD_DMA_READ, 0, count, 5);
+    qemu_sem_destroy(&busy.begun);
+    qemu_sem_destroy(&busy.go);
+    peer_drop(&msg);
+    call_free(&call);
+    rig_free(rig);
+}
+
 /* Many at once: their replies wait for room, in order. */
 static void test_background_full(void)
 {
@@ -580,6 +623,7 @@ int main(int argc, char **argv)
     T("background/returns", test_background_returns);
     T("background/after-long-wait", test_background_after_long_wait);
     T("background/reply-outlives-wait", test_reply_outlives_wait);
+    T("background/reply-outlives-busy", test_reply_outlives_busy);
     T("background/full", test_background_full);
     T("flood", test_flood);
     T("write-cut-off", test_write_cut_off);

@@ -5,7 +5,7 @@
  */
 
 #include "qemu/osdep.h"
-#include "hw/vfio-user/conn.h"
+#include "hw/vfio-user/conn-int.h"
 #include "vfio-user-rig.h"
 
 /* Posted writes ------------------------------------------------------------ */
@@ -73,6 +73,7 @@ static void post_full(size_t len, bool started)
     }
     g_assert_cmpint(rig_post(rig, 5, len % 100, 0), ==, 0);
     rig_expect_post(rig, 5, len % 100);
+    g_assert_false(qatomic_read(&rig->conn->tx_pending));
     rig_free(rig);
 }
 

@@ -215,7 +215,7 @@ static void test_bound(void)
         g_assert_cmpint(write_nth(rig, 999999), ==, -ETIMEDOUT);
     }
     g_assert_cmpint(qatomic_read(&rig->conn->nr_backlog), ==, MOST_REMEMBERED);
-    rig->conn->timeout_ms = PEER_DEADLINE_MS;
+    rig->conn->timeout_ms = RIG_TIMEOUT_MS;
     get_writes(rig, &got, nr);
     g_assert_cmpint(got.nr, ==, nr);
     g_assert_false(peer_readable(rig->peer));

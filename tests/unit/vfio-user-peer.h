@@ -18,7 +18,7 @@
 
 #include "qemu/thread.h"
 
-#define PEER_DEADLINE_MS    20000
+#define PEER_DEADLINE_MS    15000
 #define PEER_MAX_FDS        32
 
 /* Flags of the header */
@@ -47,7 +47,7 @@ typedef struct PeerMessage {
 /* Connected sockets: [0] for the code under test, [1] for the peer. */
 void peer_pair(int fd[2]);
 
-/* The same with small buffers, soon full. */
+/* The same with the smallest of buffers, soon full. */
 void peer_small_pair(int fd[2]);
 
 /* A whole message in allocated memory; 16 + @len bytes. */

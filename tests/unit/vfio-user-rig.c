@@ -105,7 +105,7 @@ Rig *rig_new(void (*make)(int fd[2]))
     qemu_cond_init(&rig->cond);
     rig->ops = rig_ops;
     rig->conn = vfio_user_conn_new(fd[0], "test", &rig->ops, rig,
-                                   PEER_DEADLINE_MS);
+                                   RIG_TIMEOUT_MS);
     vfio_user_conn_set_limits(rig->conn, RIG_MAX_XFER);
     rig->conn->tick_ms = 1000 * 1000;
     return rig;

@@ -17,6 +17,9 @@
 #define RIG_RAM_SIZE    (4 * 1024 * 1024)
 #define RIG_MAX_XFER    (1024 * 1024)
 
+/* Of a request, unless its test says otherwise: past the deadline of a test */
+#define RIG_TIMEOUT_MS  (2 * PEER_DEADLINE_MS)
+
 /* Commands, from the protocol's table */
 #define CMD_DMA_MAP         2
 #define CMD_REGION_READ     9
