@@ -177,6 +177,8 @@ def guest_figures(result, ticks, prefix):
 def one_round(args, servers, accels):
     """Returns our figures and the raw client's, blocking and spinning."""
     block = run_client([args.raw, 'block'], servers)
+    if 'ticks' not in block:
+        raise SystemExit('the raw client failed: nothing to compare with')
     ours = run_engine(args, servers)
     spin = run_client([args.raw, 'spin'], servers)
     ticks = block['ticks']
@@ -210,8 +212,8 @@ def figure(name, condition, rounds):
                          {k: r[k][base] for k in ('block', 'spin')
                           if base in r[k]})
     ours = statistics.median(row['ours'] for row in table)
-    floors = [statistics.median(row[k] for row in table)
-              for k in ('block', 'spin') if k in table[0]]
+    floors = [statistics.median(row[k] for row in table if k in row)
+              for k in ('block', 'spin') if any(k in row for row in table)]
     floor = best(floors) if floors else None
     return {'name': name, 'condition': condition, 'unit': unit,
             'ours': round(ours, 1),
