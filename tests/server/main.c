@@ -110,8 +110,9 @@ static int serve(TestServer *s, const Options *o)
         log = ts_log_text(s);
         fputs(log, stderr);
     }
+    ts_stop(s);
+    g_thread_join(waiter);
     ts_free(s);
-    g_thread_unref(waiter);
     return 0;
 }
 

@@ -24,6 +24,7 @@ typedef struct RawClient {
     uint8_t *mem;
     uint64_t mem_len;
     unsigned nr_dma;        /* commands of the server answered */
+    bool may_end;           /* the server may have gone when we send */
     /* The last reply */
     struct vfio_user_header hdr;
     uint8_t *payload;

@@ -377,20 +377,32 @@ int ts_start_fd(TestServer *s, int fd)
     return server_start(s);
 }
 
+void ts_stop(TestServer *s)
+{
+    if (!s->started) {
+        return;
+    }
+    ts_lock(s);
+    s->stopping = true;
+    ts_changed_locked(s);
+    ts_unlock(s);
+    ts_fail_connection(s);
+    server_wake(s);
+    pthread_join(s->thread, NULL);
+    s->started = false;
+
+    ts_lock(s);
+    s->finished = true;
+    ts_changed_locked(s);
+    ts_unlock(s);
+}
+
 void ts_free(TestServer *s)
 {
     if (!s) {
         return;
     }
-    if (s->started) {
-        ts_lock(s);
-        s->stopping = true;
-        ts_changed_locked(s);
-        ts_unlock(s);
-        ts_fail_connection(s);
-        server_wake(s);
-        pthread_join(s->thread, NULL);
-    }
+    ts_stop(s);
     if (s->listen_fd >= 0) {
         close(s->listen_fd);
     }

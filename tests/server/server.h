@@ -66,6 +66,8 @@ int ts_start_fd(TestServer *s, int fd);
 /* Serves connections taken from the listening socket @fd, likewise. */
 int ts_start_listen_fd(TestServer *s, int fd);
 void ts_free(TestServer *s);
+/* Ends the thread, and whoever is in ts_wait_finished(). From one thread. */
+void ts_stop(TestServer *s);
 
 /* Closes the connection at once, as a server does that dies. */
 void ts_disconnect(TestServer *s);
