@@ -382,21 +382,21 @@ static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
                                        AddressSpace *as, Error **errp)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    VFIOAddressSpace *space = vfio_get_address_space(as);
     VFIOUserContainer *c = VFIO_IOMMU_USER(object_new(TYPE_VFIO_IOMMU_USER));
     VFIOContainerBase *base = &c->bcontainer;
 
     c->udev = vfio_user_device_ref(udev);
     vfio_user_container_setup(base, errp);
-    vfio_address_space_insert(space, base);
+    c->space.as = as;
+    QLIST_INIT(&c->space.containers);
+    vfio_address_space_insert(&c->space, base);
     base->listener = vfio_memory_listener;
-    memory_listener_register(&base->listener, space->as);
+    memory_listener_register(&base->listener, as);
     if (base->error) {
         error_propagate(errp, base->error);
         base->error = NULL;
         memory_listener_unregister(&base->listener);
         object_unref(c);
-        vfio_put_address_space(space);
         return false;
     }
     base->initialized = true;
@@ -414,14 +414,12 @@ static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
 static void vfio_user_container_detach(VFIODevice *vbasedev)
 {
     VFIOContainerBase *base = vbasedev->bcontainer;
-    VFIOAddressSpace *space = base->space;
 
     QLIST_REMOVE(vbasedev, global_next);
     QLIST_REMOVE(vbasedev, container_next);
     vbasedev->bcontainer = NULL;
     memory_listener_unregister(&base->listener);
     object_unref(base);
-    vfio_put_address_space(space);
 }
 
 /* DEVICE_RESET is the only way to reset a vfio-user device. */

@@ -21,6 +21,9 @@ OBJECT_DECLARE_SIMPLE_TYPE(VFIOUserContainer, VFIO_IOMMU_USER)
  * connection. All fields under the BQL.
  *
  * @udev: holds a reference
+ * @space: its own, in no list. hw/vfio's shared ones hold containers of the
+ *     kernel's, which it goes through by a cast; and the last to leave takes
+ *     back a reset handler, which must not happen while a reset unplugs us.
  * @windows: VFIOUserWindow by IOVA: what the server has, or will once it
  *     handles what was sent
  * @in_transaction: between begin and commit of the memory listener
@@ -29,6 +32,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(VFIOUserContainer, VFIO_IOMMU_USER)
 struct VFIOUserContainer {
     VFIOContainerBase bcontainer;
     VFIOUserDevice *udev;
+    VFIOAddressSpace space;
     IntervalTreeRoot windows;
     unsigned nr_windows;
     bool in_transaction;
