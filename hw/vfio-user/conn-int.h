@@ -134,7 +134,10 @@ struct VFIOUserConn {
     /* Under @lock; see conn-poll.c */
     struct {
         int64_t max_ns;
-        unsigned nr_waits;
+        unsigned nr_waits;  /* since the last series of tries */
+        unsigned period;    /* after how many comes the next */
+        unsigned tries;     /* left of this series */
+        int64_t tried_ns;   /* sum of its waits */
         bool spin;          /* the better of the two, as far as we know */
         int64_t avg_ns[2];  /* by sleeping, by spinning; 0: not known yet */
         int64_t found_ns;   /* spins that found their reply; 0: none yet */

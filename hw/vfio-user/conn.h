@@ -137,8 +137,8 @@ void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer);
  * vfio_user_conn_set_poll: how long a waiting thread may spin before it sleeps
  * @max_us: microseconds; 0: never (the default)
  *
- * Whether it spins is found out by measuring; see conn-poll.c. Before
- * vfio_user_conn_start().
+ * Whether it spins is found out by measuring; see conn-poll.c. Without requests
+ * in flight.
  */
 void vfio_user_conn_set_poll(VFIOUserConn *conn, unsigned max_us);
 

@@ -390,7 +390,6 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->resample_fd = -1;
     udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
                                     timeout_ms);
-    vfio_user_conn_set_poll(udev->conn, poll_max_us);
     vfio_user_conn_start(udev->conn, ctx);
     if (vfio_user_negotiate_version(udev, ctx, errp) &&
         vfio_user_negotiate_info(udev, errp) &&
@@ -399,6 +398,8 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
         vfio_user_negotiate_config(udev, errp)) {
         vfio_user_negotiate_posting(udev);
         vfio_user_conn_set_no_fds(udev->conn);
+        /* Not before: negotiating says nothing about register accesses. */
+        vfio_user_conn_set_poll(udev->conn, poll_max_us);
         return udev;
     }
     vfio_user_device_close(udev);
