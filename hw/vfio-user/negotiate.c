@@ -15,6 +15,7 @@
 #include "hw/pci/pci.h"
 #include "device.h"
 #include "config-check.h"
+#include "connect.h"
 #include "trace.h"
 
 /* Room for a region's capabilities before it is known how much they need. */
@@ -46,19 +47,14 @@ static bool vfio_user_negotiate_twin(VFIOUserDevice *udev, AioContext *ctx,
                                      int *fds, unsigned nr_fds, Error **errp)
 {
     unsigned index = udev->caps.twin_fd_index;
-    int domain = -1, type = -1;
-    socklen_t len = sizeof(int);
 
     if (!udev->caps.twin_socket) {
         return true;
     }
     assert(index < nr_fds);
-    getsockopt(fds[index], SOL_SOCKET, SO_DOMAIN, &domain, &len);
-    len = sizeof(int);
-    getsockopt(fds[index], SOL_SOCKET, SO_TYPE, &type, &len);
-    if (domain != AF_UNIX || type != SOCK_STREAM) {
+    if (!vfio_user_connect_is_connected(fds[index])) {
         error_setg(errp, "VERSION: the descriptor for twin_socket is not a "
-                   "UNIX stream socket");
+                   "connected UNIX stream socket");
         return false;
     }
     udev->twin = vfio_user_conn_new(fds[index], udev->name,

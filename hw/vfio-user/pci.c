@@ -27,6 +27,7 @@
 #include "hw/vfio/pci.h"
 #include "migration/blocker.h"
 #include "system/iothread.h"
+#include "connect.h"
 #include "device.h"
 
 #define TYPE_VFIO_USER_PCI "vfio-user-pci"
@@ -160,30 +161,6 @@ static char *vfio_user_pci_name(VFIOUserPCIDevice *dev)
     return socket_uri(dev->socket);
 }
 
-/* Returns a connected UNIX stream socket, or -1 */
-static int vfio_user_pci_connect(VFIOUserPCIDevice *dev, Error **errp)
-{
-    g_autofree char *uri = socket_uri(dev->socket);
-    int fd = socket_connect(dev->socket, errp);
-    int domain = -1, type = -1;
-    socklen_t len = sizeof(int);
-
-    if (fd < 0) {
-        error_append_hint(errp, "Is the server of the device running, and does "
-                          "it listen at %s?\n", uri);
-        return -1;
-    }
-    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
-    len = sizeof(int);
-    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len);
-    if (domain != AF_UNIX || type != SOCK_STREAM) {
-        error_setg(errp, "%s is not a UNIX stream socket", uri);
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
 static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
 {
     VFIODevice *vbasedev = &VFIO_PCI(dev)->vbasedev;
@@ -193,7 +170,7 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
     if (!vfio_user_pci_get_iothread(dev, errp)) {
         return false;
     }
-    fd = vfio_user_pci_connect(dev, errp);
+    fd = vfio_user_connect(dev->socket, dev->timeout_ms, errp);
     if (fd < 0) {
         return false;
     }

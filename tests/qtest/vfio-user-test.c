@@ -18,6 +18,7 @@ int main(int argc, char **argv)
         g_test_message("this QEMU has no vfio-user-pci: nothing to test");
         return 77;
     }
+    vut_register_connect();
     vut_register_realize();
     vut_register_region();
     vut_register_dma();

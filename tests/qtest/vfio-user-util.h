@@ -104,6 +104,7 @@ void vut_add_test(const char *path, void (*fn)(void));
 void vut_add_data_test(const char *path, const void *data,
                        void (*fn)(const void *data));
 
+void vut_register_connect(void);
 void vut_register_realize(void);
 void vut_register_region(void);
 void vut_register_dma(void);
