@@ -41,6 +41,8 @@ struct vfio_region_info;
 #define VFIO_USER_MAX_SPARSE_AREAS      128
 #define VFIO_USER_MAX_MSI_VECTORS       32
 #define VFIO_USER_MAX_MSIX_VECTORS      2048
+#define VFIO_USER_MIN_LOG_PAGE          512u
+#define VFIO_USER_MAX_LOG_PAGE          (1ULL << 30)
 
 /**
  * vfio_user_wire_check_header: can the stream be followed past this message?
@@ -206,5 +208,52 @@ bool vfio_user_wire_check_dma_unmap(const struct vfio_user_dma_unmap *rep,
 bool vfio_user_wire_check_dma(const struct vfio_user_header *hdr,
                               const struct vfio_user_dma_rw *req,
                               uint64_t max_xfer, Error **errp);
+
+/**
+ * vfio_user_wire_check_feature: DEVICE_FEATURE reply
+ * @len: payload length
+ * @flags: of the request; index and operation must come back
+ * @min, @max: bytes of data that may follow the 8 bytes of the feature
+ */
+bool vfio_user_wire_check_feature(const struct vfio_user_feature *rep,
+                                  size_t len, uint32_t flags, size_t min,
+                                  size_t max, Error **errp);
+
+/**
+ * vfio_user_wire_check_migration: what a server offers in feature MIGRATION
+ * @flags: known flags only. A device whose state cannot be read when it has
+ *     stopped (STOP_COPY) has no use for the others.
+ */
+bool vfio_user_wire_check_migration(
+    const struct vfio_user_feature_migration *rep, uint64_t *flags,
+    Error **errp);
+
+/* A page size that DMA_LOGGING_START answered: a power of two that we use. */
+bool vfio_user_wire_check_log_page(uint64_t page_size, Error **errp);
+
+/**
+ * vfio_user_wire_report_len: bytes of bitmap for @length bytes of memory
+ *
+ * In whole u64 words. @page_size is a power of two.
+ */
+size_t vfio_user_wire_report_len(uint64_t length, uint64_t page_size);
+
+/**
+ * vfio_user_wire_check_report: range that a DMA_LOGGING_REPORT repeats
+ * @req: as asked; the length of the bitmap is vfio_user_wire_check_feature()'s
+ */
+bool vfio_user_wire_check_report(
+    const struct vfio_user_feature_dma_report *rep,
+    const struct vfio_user_feature_dma_report *req, Error **errp);
+
+/**
+ * vfio_user_wire_check_mig_data: MIG_DATA_READ reply
+ * @len: payload length
+ * @room: bytes of data that were asked for
+ *
+ * Less than @room is no error: there is no more at the moment.
+ */
+bool vfio_user_wire_check_mig_data(const struct vfio_user_mig_data *rep,
+                                   size_t len, uint32_t room, Error **errp);
 
 #endif /* HW_VFIO_USER_WIRE_CHECK_H */

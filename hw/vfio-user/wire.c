@@ -588,3 +588,95 @@ bool vfio_user_wire_check_dma(const struct vfio_user_header *hdr,
     }
     return true;
 }
+
+bool vfio_user_wire_check_feature(const struct vfio_user_feature *rep,
+                                  size_t len, uint32_t flags, size_t min,
+                                  size_t max, Error **errp)
+{
+    uint32_t known = VFIO_USER_FEATURE_MASK | VFIO_USER_FEATURE_GET |
+                     VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_PROBE;
+
+    if (!payload_holds(len, sizeof(*rep) + min, errp)) {
+        return false;
+    }
+    if (len > sizeof(*rep) + max) {
+        error_setg(errp, "payload has %zu bytes, at most %zu expected", len,
+                   sizeof(*rep) + max);
+        return false;
+    }
+    if ((rep->flags ^ flags) & known) {
+        error_setg(errp, "answer is about feature flags 0x%x, not 0x%x",
+                   rep->flags, flags);
+        return false;
+    }
+    return true;
+}
+
+bool vfio_user_wire_check_migration(
+    const struct vfio_user_feature_migration *rep, uint64_t *flags,
+    Error **errp)
+{
+    *flags = rep->flags & (VFIO_USER_MIGRATION_STOP_COPY |
+                           VFIO_USER_MIGRATION_P2P |
+                           VFIO_USER_MIGRATION_PRE_COPY);
+    if (*flags && !(*flags & VFIO_USER_MIGRATION_STOP_COPY)) {
+        error_setg(errp, "migration flags 0x%" PRIx64 " lack stop-copy",
+                   rep->flags);
+        return false;
+    }
+    return true;
+}
+
+bool vfio_user_wire_check_log_page(uint64_t page_size, Error **errp)
+{
+    if (!is_power_of_2(page_size) ||
+        page_size < VFIO_USER_MIN_LOG_PAGE ||
+        page_size > VFIO_USER_MAX_LOG_PAGE) {
+        error_setg(errp, "page size %" PRIu64 " is not a power of two from %u "
+                   "to %llu", page_size, VFIO_USER_MIN_LOG_PAGE,
+                   VFIO_USER_MAX_LOG_PAGE);
+        return false;
+    }
+    return true;
+}
+
+size_t vfio_user_wire_report_len(uint64_t length, uint64_t page_size)
+{
+    uint64_t pages = length / page_size + !!(length % page_size);
+
+    return DIV_ROUND_UP(pages, 64) * sizeof(uint64_t);
+}
+
+bool vfio_user_wire_check_report(
+    const struct vfio_user_feature_dma_report *rep,
+    const struct vfio_user_feature_dma_report *req, Error **errp)
+{
+    if (rep->iova != req->iova || rep->length != req->length ||
+        rep->page_size != req->page_size) {
+        error_setg(errp, "answer is about 0x%" PRIx64 "+0x%" PRIx64 " in pages "
+                   "of %" PRIu64 ", not 0x%" PRIx64 "+0x%" PRIx64 " in pages "
+                   "of %" PRIu64, rep->iova, rep->length, rep->page_size,
+                   req->iova, req->length, req->page_size);
+        return false;
+    }
+    return true;
+}
+
+bool vfio_user_wire_check_mig_data(const struct vfio_user_mig_data *rep,
+                                   size_t len, uint32_t room, Error **errp)
+{
+    if (!payload_holds(len, sizeof(*rep), errp)) {
+        return false;
+    }
+    if (rep->size > room) {
+        error_setg(errp, "%u bytes of device state where %u were asked for",
+                   rep->size, room);
+        return false;
+    }
+    if (len - sizeof(*rep) != rep->size) {
+        error_setg(errp, "payload carries %zu bytes of device state, %u "
+                   "announced", len - sizeof(*rep), rep->size);
+        return false;
+    }
+    return true;
+}

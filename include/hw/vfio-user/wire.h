@@ -260,6 +260,78 @@ struct vfio_user_feature {
 };
 VFIO_USER_WIRE_SIZE(struct vfio_user_feature, 8);
 
+enum vfio_user_feature_index {
+    VFIO_USER_FEATURE_MIGRATION         = 1,
+    VFIO_USER_FEATURE_MIG_DEVICE_STATE  = 2,
+    VFIO_USER_FEATURE_DMA_LOGGING_START = 6,
+    VFIO_USER_FEATURE_DMA_LOGGING_STOP  = 7,
+    VFIO_USER_FEATURE_DMA_LOGGING_REPORT = 8,
+    /*
+     * Not in the protocol, which takes its numbers from the kernel, where
+     * this is one u64: bytes that STOP_COPY will give. It does no harm to ask.
+     */
+    VFIO_USER_FEATURE_MIG_DATA_SIZE     = 9,
+};
+
+/* Feature MIGRATION */
+#define VFIO_USER_MIGRATION_STOP_COPY   (1u << 0)
+#define VFIO_USER_MIGRATION_P2P         (1u << 1)
+#define VFIO_USER_MIGRATION_PRE_COPY    (1u << 2)
+
+struct vfio_user_feature_migration {
+    uint64_t flags;
+};
+VFIO_USER_WIRE_SIZE(struct vfio_user_feature_migration, 8);
+
+/* Feature MIG_DEVICE_STATE */
+enum vfio_user_mig_state {
+    VFIO_USER_MIG_ERROR         = 0,
+    VFIO_USER_MIG_STOP          = 1,
+    VFIO_USER_MIG_RUNNING       = 2,
+    VFIO_USER_MIG_STOP_COPY     = 3,
+    VFIO_USER_MIG_RESUMING      = 4,
+    VFIO_USER_MIG_RUNNING_P2P   = 5,
+    VFIO_USER_MIG_PRE_COPY      = 6,
+    VFIO_USER_MIG_PRE_COPY_P2P  = 7,
+};
+
+struct vfio_user_feature_mig_state {
+    uint32_t state;
+    uint32_t data_fd;       /* unused: MIG_DATA_READ and MIG_DATA_WRITE */
+};
+VFIO_USER_WIRE_SIZE(struct vfio_user_feature_mig_state, 8);
+
+/* Feature DMA_LOGGING_START: ranges follow. */
+struct vfio_user_dma_range {
+    uint64_t iova;
+    uint64_t length;
+};
+VFIO_USER_WIRE_SIZE(struct vfio_user_dma_range, 16);
+
+struct vfio_user_feature_dma_logging {
+    uint64_t page_size;
+    uint32_t num_ranges;
+    uint32_t reserved;
+};
+VFIO_USER_WIRE_SIZE(struct vfio_user_feature_dma_logging, 16);
+
+/*
+ * Feature DMA_LOGGING_REPORT: the reply appends a bitmap of u64 words, bit i
+ * for the page at iova + i * page_size.
+ */
+struct vfio_user_feature_dma_report {
+    uint64_t iova;
+    uint64_t length;
+    uint64_t page_size;
+};
+VFIO_USER_WIRE_SIZE(struct vfio_user_feature_dma_report, 24);
+
+/* Feature MIG_DATA_SIZE */
+struct vfio_user_feature_mig_data_size {
+    uint64_t stop_copy_length;
+};
+VFIO_USER_WIRE_SIZE(struct vfio_user_feature_mig_data_size, 8);
+
 /* MIG_DATA_READ, MIG_DATA_WRITE: data follows in a WRITE and a READ's reply. */
 struct vfio_user_mig_data {
     uint32_t argsz;
