@@ -451,6 +451,31 @@ int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req)
     return req->ret;
 }
 
+bool vfio_user_conn_wait_until(VFIOUserConn *conn, VFIOUserRequest *req,
+                               int64_t until)
+{
+    bool done;
+
+    QEMU_LOCK_GUARD(&conn->lock);
+    done = vfio_user_conn_wait_locked(conn, vfio_user_conn_is_done, req,
+                                      MIN(until, req->deadline));
+    if (!done && !conn->failed && g_get_monotonic_time() < req->deadline) {
+        return false;
+    }
+    if (!done || conn->failed) {
+        vfio_user_conn_abandon_locked(conn, req);
+    }
+    req->state = VFIO_USER_REQUEST_IDLE;
+    return true;
+}
+
+void vfio_user_conn_abandon(VFIOUserConn *conn, VFIOUserRequest *req)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    vfio_user_conn_abandon_locked(conn, req);
+    req->state = VFIO_USER_REQUEST_IDLE;
+}
+
 int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req)
 {
     vfio_user_conn_submit(conn, req);

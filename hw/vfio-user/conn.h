@@ -188,8 +188,9 @@ void vfio_user_conn_free(VFIOUserConn *conn);
  *
  * Returns at once unless too many are in flight or the socket is full; then
  * it waits, serving the connection, up to the request's deadline. The outcome
- * of any failure is in @req as if the reply had told it. A request with @done
- * must not be touched any more. Any thread.
+ * of any failure is in @req as if the reply had told it. What @out points to is
+ * no longer needed; what @in points to is, until there is an outcome. A request
+ * with @done must not be touched any more. Any thread.
  */
 void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req);
 
@@ -201,6 +202,25 @@ void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req);
  * Returns @req->ret. Any thread.
  */
 int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/**
+ * vfio_user_conn_wait_until: wait for a reply, but not for ever
+ * @until: g_get_monotonic_time() to wait up to; one that has passed only looks
+ *
+ * Returns true when @req has its outcome, as after vfio_user_conn_wait();
+ * false when there is none yet and the request's own deadline has not passed
+ * either. Any thread.
+ */
+bool vfio_user_conn_wait_until(VFIOUserConn *conn, VFIOUserRequest *req,
+                               int64_t until);
+
+/**
+ * vfio_user_conn_abandon: no longer wait for a submitted request
+ *
+ * Its memory is the caller's again; a reply that still comes is dropped. Does
+ * not wait. Any thread, but not while another one waits for @req.
+ */
+void vfio_user_conn_abandon(VFIOUserConn *conn, VFIOUserRequest *req);
 
 /* Submit and wait. */
 int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req);

@@ -38,10 +38,6 @@
 #include "container.h"
 #include "trace.h"
 
-typedef struct VFIOUserWindow {
-    IntervalTreeNode node;
-} VFIOUserWindow;
-
 /* DMA_MAP or DMA_UNMAP on its way */
 typedef struct VFIOUserWindowMsg {
     VFIOUserRequest req;
@@ -221,12 +217,14 @@ static void vfio_user_container_commit(VFIOContainerBase *base)
 /**
  * VFIOUserBacking: what is behind a piece of our memory
  * @fd, @offset: the file, when the memory is shared; else -1
+ * @ram_addr: where it is in guest RAM, unless @device
  * @device: a device's, not RAM
  * @backend: guest RAM proper, where a descriptor is to be expected
  */
 typedef struct VFIOUserBacking {
     int fd;
     uint64_t offset;
+    ram_addr_t ram_addr;
     bool device;
     bool backend;
 } VFIOUserBacking;
@@ -245,6 +243,7 @@ static void vfio_user_container_backing(void *vaddr, VFIOUserBacking *b)
         return;
     }
     mr = rb->mr;
+    b->ram_addr = rb->offset + offset;
     b->device = memory_region_is_ram_device(mr);
     b->backend = mr->owner &&
                  object_dynamic_cast(mr->owner, TYPE_MEMORY_BACKEND);
@@ -266,19 +265,38 @@ static void vfio_user_container_private_ram(VFIOUserContainer *c)
     }
 }
 
+VFIOUserWindow *vfio_user_container_first(VFIOUserContainer *c)
+{
+    IntervalTreeNode *node = interval_tree_iter_first(&c->windows, 0,
+                                                      UINT64_MAX);
+
+    return node ? container_of(node, VFIOUserWindow, node) : NULL;
+}
+
+VFIOUserWindow *vfio_user_container_next(VFIOUserWindow *w)
+{
+    IntervalTreeNode *node = interval_tree_iter_next(&w->node, 0, UINT64_MAX);
+
+    return node ? container_of(node, VFIOUserWindow, node) : NULL;
+}
+
 static void vfio_user_container_add(VFIOUserContainer *c, uint64_t iova,
-                                    uint64_t size)
+                                    uint64_t size, bool mapped,
+                                    ram_addr_t ram_addr)
 {
     VFIOUserWindow *w = g_new0(VFIOUserWindow, 1);
 
     w->node.start = iova;
     w->node.last = iova + size - 1;
+    w->mapped = mapped;
+    w->ram_addr = ram_addr;
     interval_tree_insert(&w->node, &c->windows);
     c->nr_windows++;
 }
 
 static void vfio_user_container_del(VFIOUserContainer *c, VFIOUserWindow *w)
 {
+    vfio_user_dirty_forget(c, w);
     interval_tree_remove(&w->node, &c->windows);
     c->nr_windows--;
     g_free(w);
@@ -299,6 +317,28 @@ static int vfio_user_container_refuse(VFIOUserContainer *c, int ret,
     return ret;
 }
 
+/* One window. Returns 0 or -errno, with the reason where hw/vfio looks. */
+static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
+                                       uint64_t size, uint32_t flags,
+                                       const VFIOUserBacking *b, uint64_t at)
+{
+    if (c->nr_windows >= c->udev->caps.max_dma_maps) {
+        Error *err = NULL;
+
+        error_setg(&err, "guest memory needs more DMA windows than the %" PRIu64
+                   " that the server allows (max_dma_maps)",
+                   c->udev->caps.max_dma_maps);
+        return vfio_user_container_refuse(c, -ENOSPC, err);
+    }
+    trace_vfio_user_container_map(c->udev->name, iova, size, b->fd,
+                                  b->offset + at, flags);
+    vfio_user_container_add(c, iova, size,
+                            b->fd >= 0 && flags & VFIO_USER_DMA_WRITEABLE,
+                            b->ram_addr + at);
+    vfio_user_container_send_map(c, iova, size, flags, b->fd, b->offset + at);
+    return 0;
+}
+
 static int vfio_user_container_dma_map(const VFIOContainerBase *base,
                                        hwaddr iova, ram_addr_t size,
                                        void *vaddr, bool readonly)
@@ -307,6 +347,8 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
     VFIOUserBacking b;
     uint32_t flags = VFIO_USER_DMA_READABLE |
                      (readonly ? 0 : VFIO_USER_DMA_WRITEABLE);
+    uint64_t at, len;
+    int ret = 0;
 
     /* What is wrong was reported, or is in @error by the time of commit. */
     if (vfio_user_conn_broken(c->udev->conn)) {
@@ -320,18 +362,14 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
     if (b.fd < 0 && b.backend && !readonly) {
         vfio_user_container_private_ram(c);
     }
-    if (c->nr_windows >= c->udev->caps.max_dma_maps) {
-        Error *err = NULL;
-
-        error_setg(&err, "guest memory needs more DMA windows than the %" PRIu64
-                   " that the server allows (max_dma_maps)",
-                   c->udev->caps.max_dma_maps);
-        return vfio_user_container_refuse(c, -ENOSPC, err);
+    for (at = 0; at < size && !ret; at += len) {
+        len = MIN(size - at,
+                  c->max_window - ((iova + at) & (c->max_window - 1)));
+        ret = vfio_user_container_map_one(c, iova + at, len, flags, &b, at);
     }
-    trace_vfio_user_container_map(c->udev->name, iova, size, b.fd, b.offset,
-                                  flags);
-    vfio_user_container_add(c, iova, size);
-    vfio_user_container_send_map(c, iova, size, flags, b.fd, b.offset);
+    if (ret) {
+        return ret;
+    }
     return c->in_transaction ? 0 : vfio_user_container_finish(c);
 }
 
@@ -374,7 +412,7 @@ static bool vfio_user_container_setup(VFIOContainerBase *base, Error **errp)
 
     base->pgsizes = udev->caps.pgsizes;
     base->dma_max_mappings = udev->caps.max_dma_maps;
-    base->dirty_pages_supported = false;
+    base->dirty_pages_supported = true;
     return true;
 }
 
@@ -390,7 +428,11 @@ static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
     c->space.as = as;
     QLIST_INIT(&c->space.containers);
     vfio_address_space_insert(&c->space, base);
+    c->max_window = vfio_user_dirty_max_window(udev);
     base->listener = vfio_memory_listener;
+    /* All windows at once instead of section by section: see dirty.c. */
+    base->listener.log_sync = NULL;
+    base->listener.log_sync_global = vfio_user_dirty_sync;
     memory_listener_register(&base->listener, as);
     if (base->error) {
         error_propagate(errp, base->error);
@@ -400,6 +442,8 @@ static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
         return false;
     }
     base->initialized = true;
+    /* All that the server writes will be known: hw/vfio need not mind. */
+    vbasedev->iommu_dirty_tracking = vfio_user_dirty_is_known(c, vbasedev);
 
     vbasedev->flags = udev->info.flags;
     vbasedev->num_regions = udev->info.num_regions;
@@ -455,6 +499,7 @@ static void vfio_user_container_class_init(ObjectClass *klass, void *data)
     vioc->setup = vfio_user_container_setup;
     vioc->dma_map = vfio_user_container_dma_map;
     vioc->dma_unmap = vfio_user_container_dma_unmap;
+    vioc->set_dirty_page_tracking = vfio_user_dirty_set_tracking;
     vioc->listener_begin = vfio_user_container_begin;
     vioc->listener_commit = vfio_user_container_commit;
     vioc->attach_device = vfio_user_container_attach;

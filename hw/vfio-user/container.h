@@ -14,6 +14,50 @@
 #define TYPE_VFIO_IOMMU_USER TYPE_VFIO_IOMMU "-user"
 OBJECT_DECLARE_SIMPLE_TYPE(VFIOUserContainer, VFIO_IOMMU_USER)
 
+typedef struct VFIOUserReport VFIOUserReport;
+
+/**
+ * VFIOUserWindow: a piece of guest memory that the server was told of
+ * @node: where, in IOVAs
+ * @mapped: the server writes to it behind our back, through its descriptor
+ * @ram_addr: of its first byte, where @mapped
+ * @report: a question for its dirty pages on its way; see dirty.c
+ */
+typedef struct VFIOUserWindow {
+    IntervalTreeNode node;
+    bool mapped;
+    ram_addr_t ram_addr;
+    VFIOUserReport *report;
+} VFIOUserWindow;
+
+static inline uint64_t vfio_user_window_size(const VFIOUserWindow *w)
+{
+    return w->node.last - w->node.start + 1;
+}
+
+/* Most ranges that DMA_LOGGING_START names: what the kernel guarantees, too. */
+#define VFIO_USER_LOG_MAX_RANGES    256
+/* Reports at the server at once, and bytes of bitmap in all of them. */
+#define VFIO_USER_LOG_MAX_REPORTS   64
+#define VFIO_USER_LOG_MAX_BYTES     (16u * 1024 * 1024)
+
+/**
+ * VFIOUserLog: dirty page logging of one device; under the BQL
+ * @on: the server logs
+ * @page_size: in the pages that it answered
+ * @round: counts the collections
+ * @nr_reports, @report_bytes: on their way
+ * @warned: that a report failed was said
+ */
+typedef struct VFIOUserLog {
+    bool on;
+    uint64_t page_size;
+    uint64_t round;
+    unsigned nr_reports;
+    size_t report_bytes;
+    bool warned;
+} VFIOUserLog;
+
 /**
  * VFIOUserContainer: where one device's DMA can reach
  *
@@ -26,6 +70,7 @@ OBJECT_DECLARE_SIMPLE_TYPE(VFIOUserContainer, VFIO_IOMMU_USER)
  *     back a reset handler, which must not happen while a reset unplugs us.
  * @windows: VFIOUserWindow by IOVA: what the server has, or will once it
  *     handles what was sent
+ * @max_window: largest window, in bytes, so that a report of it fits
  * @in_transaction: between begin and commit of the memory listener
  * @pending: requests whose replies commit collects
  */
@@ -35,8 +80,37 @@ struct VFIOUserContainer {
     VFIOAddressSpace space;
     IntervalTreeRoot windows;
     unsigned nr_windows;
+    uint64_t max_window;
+    VFIOUserLog log;
     bool in_transaction;
     QSIMPLEQ_HEAD(, VFIOUserWindowMsg) pending;
 };
+
+/* The windows in the order of their addresses; NULL: there is none. */
+VFIOUserWindow *vfio_user_container_first(VFIOUserContainer *c);
+VFIOUserWindow *vfio_user_container_next(VFIOUserWindow *w);
+
+/**
+ * vfio_user_dirty_max_window: largest window that can be reported on
+ *
+ * In bytes, a power of two; UINT64_MAX where nothing is ever reported.
+ */
+uint64_t vfio_user_dirty_max_window(VFIOUserDevice *udev);
+
+/* Whether every page that the server writes can be told from the others. */
+bool vfio_user_dirty_is_known(VFIOUserContainer *c, const VFIODevice *vbasedev);
+
+/* VFIOIOMMUClass.set_dirty_page_tracking: 0 or -errno with @errp set. */
+int vfio_user_dirty_set_tracking(const VFIOContainerBase *base, bool start,
+                                 Error **errp);
+
+/**
+ * vfio_user_dirty_sync: MemoryListener.log_sync_global
+ * @last_stage: everything stands still, and what is not found now is lost
+ */
+void vfio_user_dirty_sync(MemoryListener *listener, bool last_stage);
+
+/* The window goes away: what is not known of it counts as dirty. */
+void vfio_user_dirty_forget(VFIOUserContainer *c, VFIOUserWindow *w);
 
 #endif /* HW_VFIO_USER_CONTAINER_H */

@@ -27,6 +27,7 @@
 #include "qemu/host-utils.h"
 #include "hw/core/cpu.h"
 #include "hw/pci/pci.h"
+#include "migration/blocker.h"
 #include "system/cpus.h"
 #include "qapi/error.h"
 #include "device.h"
@@ -89,6 +90,42 @@ static void vfio_user_device_twin_failed(void *opaque)
     vfio_user_conn_fail(udev->conn, err);
 }
 
+/* This vCPU counts as stopped, or did, since its access began. */
+static __thread bool vfio_user_device_parked;
+
+/*
+ * A vCPU in the middle of an instruction must not be saved: elsewhere it would
+ * begin the instruction anew. Returns false when that is going on already: then
+ * the VM stops when the access ends.
+ */
+static bool vfio_user_device_park(VFIOUserDevice *udev)
+{
+    if (vfio_user_device_parked) {
+        return true;
+    }
+    if (!udev->nr_parked) {
+        error_setg(&udev->parked_blocker, "vfio-user-pci %s: a vCPU is waiting "
+                   "for the server in the middle of an access; continue the VM "
+                   "and let the server answer first", udev->name);
+        if (migrate_add_blocker_internal(&udev->parked_blocker, NULL)) {
+            return false;
+        }
+    }
+    udev->nr_parked++;
+    vfio_user_device_parked = true;
+    return true;
+}
+
+static void vfio_user_device_unpark(VFIOUserDevice *udev)
+{
+    if (vfio_user_device_parked) {
+        vfio_user_device_parked = false;
+        if (!--udev->nr_parked) {
+            migrate_del_blocker(&udev->parked_blocker);
+        }
+    }
+}
+
 /*
  * A vCPU has been waiting for a while. If the VM is to stop meanwhile, it need
  * not wait for this vCPU, which executes nothing: let it count as stopped.
@@ -101,7 +138,8 @@ static void vfio_user_device_tick(void *opaque)
         return;
     }
     bql_lock();
-    if (current_cpu->stop && cpu_work_list_empty(current_cpu)) {
+    if (current_cpu->stop && cpu_work_list_empty(current_cpu) &&
+        vfio_user_device_park(opaque)) {
         qemu_wait_io_event_common(current_cpu);
     }
     bql_unlock();
@@ -138,7 +176,7 @@ int vfio_user_device_call(VFIOUserDevice *udev, uint16_t command,
         .out = &out_iov, .nr_out = out_len ? 1 : 0,
         .in = &in_iov, .nr_in = in_room ? 1 : 0,
         .timeout_ms = command == VFIO_USER_DEVICE_RESET ?
-                      VFIO_USER_RESET_TIMEOUT_MS : 0,
+                      vfio_user_migration_timeout(udev) : 0,
     };
     int ret = vfio_user_conn_call(udev->conn, &req);
 
@@ -153,11 +191,15 @@ VFIOUserRegion *vfio_user_device_region(VFIOUserDevice *udev, unsigned index)
     return index < udev->info.num_regions ? &udev->regions[index] : NULL;
 }
 
-/* A reply that does not fit its request: nothing from there can be trusted. */
-static int vfio_user_device_bad_reply(VFIOUserDevice *udev, Error *err)
+void vfio_user_device_broke_protocol(VFIOUserDevice *udev, Error *err)
 {
     error_prepend(&err, "the server broke the protocol: ");
     vfio_user_device_offline(udev, err);
+}
+
+static int vfio_user_device_bad_reply(VFIOUserDevice *udev, Error *err)
+{
+    vfio_user_device_broke_protocol(udev, err);
     return -EPIPE;
 }
 
@@ -403,6 +445,7 @@ static void vfio_user_device_enter_bql(VFIODevice *vbasedev)
     while (current_cpu->stopped && !current_cpu->unplug) {
         qemu_cond_wait_bql(current_cpu->halt_cond);
     }
+    vfio_user_device_unpark(vfio_user_device_of(vbasedev));
     if (vbasedev->dev->realized) {
         object_unref(OBJECT(vbasedev->dev));
     } else {
@@ -580,11 +623,36 @@ static int vfio_user_device_get_irq_info(VFIOUserDevice *udev,
     return 0;
 }
 
+static void vfio_user_device_reset_done(VFIOUserRequest *req)
+{
+    g_free(req);
+}
+
+/*
+ * For a server that has just failed to answer a change of state: it gets to
+ * know, but nobody waits as long once more.
+ */
+static void vfio_user_device_reset_later(VFIOUserDevice *udev)
+{
+    VFIOUserRequest *req = g_new0(VFIOUserRequest, 1);
+
+    req->command = VFIO_USER_DEVICE_RESET;
+    req->done = vfio_user_device_reset_done;
+    vfio_user_conn_submit(udev->conn, req);
+    vfio_user_migration_was_reset(udev);
+}
+
 static int vfio_user_device_reset(VFIOUserDevice *udev)
 {
-    int ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0,
-                                    NULL, 0, NULL);
+    int ret;
 
+    if (vfio_user_migration_hung(udev)) {
+        vfio_user_device_reset_later(udev);
+        return 0;
+    }
+    ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
+                                NULL);
+    vfio_user_migration_was_reset(udev);
     trace_vfio_user_device_reset(udev->name, ret);
     if (ret && ret != -EPIPE) {
         warn_report("vfio-user-pci %s: reset failed: %s", udev->name,
@@ -612,22 +680,34 @@ static int vfio_user_device_ioctl(VFIODevice *vbasedev, unsigned long request,
         return vfio_user_device_errno(vfio_user_irqs_set(udev, arg));
     case VFIO_DEVICE_RESET:
         return vfio_user_device_errno(vfio_user_device_reset(udev));
+    case VFIO_DEVICE_FEATURE:
+        return vfio_user_device_errno(vfio_user_migration_feature(udev, arg));
+    case VFIO_MIG_GET_PRECOPY_INFO:
+        return vfio_user_device_errno(
+            vfio_user_migration_precopy_info(udev, arg));
     default:
         return vfio_user_device_errno(-ENOTTY);
     }
 }
 
-/* Nobody gets here without a device state that VFIO_DEVICE_FEATURE granted. */
+/* As vfio_user_device_errno(), for counts of bytes. */
+static ssize_t vfio_user_device_count(ssize_t ret)
+{
+    return ret >= 0 ? ret : vfio_user_device_errno(ret);
+}
+
 static ssize_t vfio_user_device_mig_read(VFIODevice *vbasedev, void *buf,
                                          size_t len)
 {
-    return vfio_user_device_errno(-ENOTTY);
+    return vfio_user_device_count(
+        vfio_user_migration_read(vfio_user_device_of(vbasedev), buf, len));
 }
 
 static ssize_t vfio_user_device_mig_write(VFIODevice *vbasedev,
                                           const void *buf, size_t len)
 {
-    return vfio_user_device_errno(-ENOTTY);
+    return vfio_user_device_count(
+        vfio_user_migration_write(vfio_user_device_of(vbasedev), buf, len));
 }
 
 const VFIODeviceFileOps vfio_user_device_file_ops = {
@@ -668,6 +748,7 @@ void vfio_user_device_unref(VFIOUserDevice *udev)
         return;
     }
     vfio_user_irqs_cleanup(udev);
+    vfio_user_migration_cleanup(udev);
     if (udev->twin) {
         vfio_user_conn_free(udev->twin);
     }

@@ -11,13 +11,15 @@
 #include "hw/vfio-user/wire.h"
 #include "caps.h"
 #include "conn.h"
+#include "migration.h"
 #include "wire-check.h"
 
 /*
- * A reset may take a device long: it has to stop its DMA and perhaps wait for
- * media. Everything else has x-msg-timeout-ms.
+ * A reset, or a change of state for migration, may take a device long: it has
+ * to stop its DMA and perhaps wait for media. Such a command has so many times
+ * x-msg-timeout-ms.
  */
-#define VFIO_USER_RESET_TIMEOUT_MS  30000
+#define VFIO_USER_SLOW_FACTOR       6
 
 typedef struct VFIOUserRegion {
     VFIOUserRegionInfo info;
@@ -37,6 +39,18 @@ typedef struct VFIOUserIrqs {
 } VFIOUserIrqs;
 
 /**
+ * VFIOUserLoad: what load.c puts around hw/vfio's handling of config space
+ * @parent, @ops: hw/vfio's functions, and what it calls instead
+ * @kick: a state was loaded: fire the interrupts when the VM starts. BQL.
+ */
+typedef struct VFIOUserLoad {
+    VFIODeviceOps *parent;
+    VFIODeviceOps ops;
+    struct VMChangeStateEntry *vm_state;
+    bool kick;
+} VFIOUserLoad;
+
+/**
  * VFIOUserDevice: one server's device
  *
  * Reference counted, since the container outlives the unplugged device.
@@ -49,13 +63,15 @@ typedef struct VFIOUserIrqs {
  *
  * @ready: realize is over; from now on a failure is reported here, where
  *     before it became an Error
+ * @nr_parked, @parked_blocker: vCPUs that count as stopped in the middle of an
+ *     access, and what keeps their state from being saved; under the BQL
  * @complained_ms: when an access that failed was last reported; atomic
  * @irqs: under the BQL, but for @no_mask, which is atomic
  * @intx_fd: duplicate of INTx's eventfd, to fire it again; changed under the
  *     BQL and @intx_lock
  * @resample_fd: duplicate of what KVM signals at EOI; under the BQL
  */
-typedef struct VFIOUserDevice {
+struct VFIOUserDevice {
     int refcnt;
     char *name;
     unsigned timeout_ms;
@@ -69,12 +85,16 @@ typedef struct VFIOUserDevice {
 
     bool ready;
     bool reported;
+    unsigned nr_parked;
+    Error *parked_blocker;
     int64_t complained_ms;
     VFIOUserIrqs irqs[VFIO_USER_IRQ_MAX];
     QemuMutex intx_lock;
     int intx_fd;
     int resample_fd;
-} VFIOUserDevice;
+    VFIOUserMigration mig;
+    VFIOUserLoad load;
+};
 
 /**
  * vfio_user_device_new: negotiate with a server and learn what it offers
@@ -111,6 +131,14 @@ void vfio_user_device_unref(VFIOUserDevice *udev);
 void vfio_user_device_offline(VFIOUserDevice *udev, Error *err);
 
 /**
+ * vfio_user_device_broke_protocol: an answer that does not fit its request
+ * @err: what is wrong with it; owned from now on
+ *
+ * Nothing from there can be trusted: the device is given up. Any thread.
+ */
+void vfio_user_device_broke_protocol(VFIOUserDevice *udev, Error *err);
+
+/**
  * vfio_user_device_call: a command with a fixed layout both ways
  * @in_len: set to the reply's payload length; may be NULL
  *
@@ -145,6 +173,13 @@ int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
                         bool is_write, VFIOUserDMA *dma);
 void vfio_user_dma_end(AddressSpace *as, VFIOUserDMA *dma, bool is_write,
                        uint64_t done);
+
+/*
+ * load.c: config space and interrupts of a device that can be migrated; init
+ * after hw/vfio has realized the device, exit before it is gone. BQL.
+ */
+void vfio_user_load_init(VFIODevice *vbasedev);
+void vfio_user_load_exit(VFIODevice *vbasedev);
 
 /* device.c: what the connections call back */
 extern const VFIOUserConnOps vfio_user_device_conn_ops;

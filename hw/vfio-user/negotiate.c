@@ -381,6 +381,7 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->timeout_ms = timeout_ms;
     udev->name = g_strdup(name);
     qemu_mutex_init(&udev->intx_lock);
+    vfio_user_migration_init(udev);
     udev->intx_fd = -1;
     udev->complained_ms = INT64_MIN / 2;
     udev->resample_fd = -1;

@@ -58,7 +58,10 @@ struct VFIOUserPCIDevice {
 
 VFIOUserDevice *vfio_user_device_of(VFIODevice *vbasedev)
 {
-    return VFIO_USER_PCI(vbasedev->dev)->udev;
+    VFIOPCIDevice *vdev = container_of(vbasedev, VFIOPCIDevice, vbasedev);
+
+    /* No checked casts: this is on the way of every access. */
+    return container_of(vdev, VFIOUserPCIDevice, parent_obj)->udev;
 }
 
 /* The shared IOThread ---------------------------------------------------------- */
@@ -137,11 +140,6 @@ static bool vfio_user_pci_check_options(VFIOUserPCIDevice *dev, Error **errp)
         error_append_hint(errp, "Use a socket of type 'unix' or 'fd'.\n");
         return false;
     }
-    if (vdev->vbasedev.enable_migration == ON_OFF_AUTO_ON) {
-        error_setg(errp, "vfio-user-pci cannot be migrated yet: "
-                   "enable-migration=on is not possible");
-        return false;
-    }
     if (!dev->timeout_ms) {
         error_setg(errp, "x-msg-timeout-ms must not be 0");
         return false;
@@ -159,6 +157,35 @@ static char *vfio_user_pci_name(VFIOUserPCIDevice *dev)
         return g_strdup(DEVICE(dev)->id);
     }
     return socket_uri(dev->socket);
+}
+
+/*
+ * What the server can do for a migration. hw/vfio blocks it where there is
+ * nothing, and would say that the kernel does not support it; so the blocker
+ * that tells the reason is ours, and takes that one's place later.
+ */
+static bool vfio_user_pci_probe_migration(VFIOUserPCIDevice *dev, Error **errp)
+{
+    OnOffAuto wish = VFIO_PCI(dev)->vbasedev.enable_migration;
+
+    if (wish == ON_OFF_AUTO_OFF) {
+        return true;
+    }
+    if (!vfio_user_migration_probe(dev->udev, errp)) {
+        return false;
+    }
+    if (dev->udev->mig.flags) {
+        return true;
+    }
+    error_setg(&dev->migration_blocker, "vfio-user-pci %s: the server does not "
+               "offer migration", dev->udev->name);
+    if (wish == ON_OFF_AUTO_ON) {
+        error_propagate(errp, g_steal_pointer(&dev->migration_blocker));
+        error_append_hint(errp, "enable-migration=on needs a server with "
+                          "feature MIGRATION.\n");
+        return false;
+    }
+    return !migrate_add_blocker_normal(&dev->migration_blocker, errp);
 }
 
 static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
@@ -186,14 +213,21 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
     vfio_user_device_set_memory(dev->udev,
                                 pci_device_iommu_address_space(
                                     PCI_DEVICE(dev)));
+    if (!vfio_user_pci_probe_migration(dev, errp)) {
+        vfio_user_device_close(dev->udev);
+        return false;
+    }
     return true;
 }
 
-static bool vfio_user_pci_block_migration(VFIOUserPCIDevice *dev, Error **errp)
+static void vfio_user_pci_name_blocker(VFIOUserPCIDevice *dev)
 {
-    error_setg(&dev->migration_blocker, "vfio-user-pci %s: migration of "
-               "vfio-user devices is not supported yet", dev->udev->name);
-    return !migrate_add_blocker_normal(&dev->migration_blocker, errp);
+    VFIODevice *vbasedev = &VFIO_PCI(dev)->vbasedev;
+
+    if (dev->migration_blocker) {
+        migrate_del_blocker(&vbasedev->migration_blocker);
+        vbasedev->migration_blocker = g_steal_pointer(&dev->migration_blocker);
+    }
 }
 
 static void vfio_user_pci_exit(PCIDevice *pdev)
@@ -206,8 +240,8 @@ static void vfio_user_pci_exit(PCIDevice *pdev)
      * more than the connection, with which all of that ends.
      */
     vfio_user_device_close(dev->udev);
+    vfio_user_load_exit(&VFIO_PCI(dev)->vbasedev);
     VFIO_USER_PCI_GET_CLASS(dev)->parent_exit(pdev);
-    migrate_del_blocker(&dev->migration_blocker);
 }
 
 /*
@@ -244,13 +278,15 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
     VFIO_USER_PCI_GET_CLASS(dev)->parent_realize(pdev, errp);
     if (*errp) {
         vfio_user_device_close(dev->udev);
+        migrate_del_blocker(&dev->migration_blocker);
         return;
     }
+    vfio_user_pci_name_blocker(dev);
     vfio_user_pci_allow_concurrency(dev);
-    qatomic_set(&dev->udev->ready, true);
-    if (!vfio_user_pci_block_migration(dev, errp)) {
-        vfio_user_pci_exit(pdev);
+    if (VFIO_PCI(dev)->vbasedev.migration) {
+        vfio_user_load_init(&VFIO_PCI(dev)->vbasedev);
     }
+    qatomic_set(&dev->udev->ready, true);
 }
 
 /* Object ---------------------------------------------------------------------------- */
@@ -270,7 +306,6 @@ static void vfio_user_pci_finalize(Object *obj)
     }
     vfio_user_pci_put_iothread(dev);
     qapi_free_SocketAddress(dev->socket);
-    error_free(dev->migration_blocker);
 }
 
 static void vfio_user_pci_get_socket(Object *obj, Visitor *v, const char *name,

@@ -1,0 +1,140 @@
+/*
+ * vfio-user: device states and the stream of device state
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VFIO_USER_MIGRATION_H
+#define HW_VFIO_USER_MIGRATION_H
+
+#include <linux/vfio.h>
+#include "qemu/thread.h"
+#include "hw/vfio-user/wire.h"
+#include "conn.h"
+
+typedef struct VFIOUserDevice VFIOUserDevice;
+
+/* Messages of device state at the server at once, and bytes in all of them. */
+#define VFIO_USER_MIG_MAX_CHUNKS    16u
+#define VFIO_USER_MIG_MAX_AHEAD     (4u * 1024 * 1024)
+
+/**
+ * VFIOUserMigChunk: one MIG_DATA_READ or MIG_DATA_WRITE
+ * @data: room for what a READ brings; NULL for a WRITE
+ * @have, @pos: bytes that came, and of these the next one to hand out
+ * @arrived: @have is valid
+ * @stopped: asked for in STOP_COPY
+ */
+typedef struct VFIOUserMigChunk {
+    VFIOUserRequest req;
+    struct vfio_user_mig_data out;
+    struct vfio_user_mig_data reply;
+    struct iovec out_iov[2];
+    struct iovec in_iov[2];
+    uint8_t *data;
+    uint32_t have;
+    uint32_t pos;
+    bool arrived;
+    bool stopped;
+} VFIOUserMigChunk;
+
+/**
+ * VFIOUserMigration: what there is to know of one device's migration
+ *
+ * @flags, @can_log, @knows_size: what the server offers, set once by
+ *     vfio_user_migration_probe(): VFIO_USER_MIGRATION_*; DMA logging; feature
+ *     MIG_DATA_SIZE
+ *
+ * @lock: what follows, but for @was_reset and @hung, which are atomic
+ * @state: of the device at the server; -1 when a transition failed
+ * @wanted: what hw/vfio believes it is in
+ * @chunks: a ring; @nr of them from @head on are on their way or hold data
+ * @size: bytes of data in one message; @depth: messages at once
+ * @more: the server has not yet said that there is no more for now
+ * @ended: nothing follows
+ * @was_reset: the device is in RUNNING since, which nobody has looked at yet
+ * @lost: that was in the middle of the stream, which is worthless
+ * @error: the stream failed: -errno
+ * @hung: the last change of state was not answered in time
+ *
+ * For estimates; see "How much is left" in migration.c:
+ * @was_dry: pre-copy ran out of data at least once
+ * @cycle: bytes since the server last ran out of data; @last_cycle: the same
+ *     of the time before
+ * @total: bytes of the present stream; @acked: of these taken by the server
+ */
+typedef struct VFIOUserMigration {
+    uint64_t flags;
+    bool can_log;
+    bool knows_size;
+
+    QemuMutex lock;
+    int state;
+    int wanted;
+    VFIOUserMigChunk chunks[VFIO_USER_MIG_MAX_CHUNKS];
+    unsigned head, nr, depth;
+    uint32_t size;
+    bool more;
+    bool ended;
+    bool was_reset;
+    bool lost;
+    int error;
+    bool hung;
+
+    bool was_dry;
+    uint64_t cycle;
+    uint64_t last_cycle;
+    uint64_t total;
+    uint64_t acked;
+} VFIOUserMigration;
+
+/**
+ * vfio_user_migration_probe: ask what the server can do for a migration
+ *
+ * A server that cannot do it says so by an error, which is none of ours; false
+ * with @errp means that it broke the protocol or that the connection is lost.
+ * While the device is set up.
+ */
+bool vfio_user_migration_probe(VFIOUserDevice *udev, Error **errp);
+
+void vfio_user_migration_init(VFIOUserDevice *udev);
+void vfio_user_migration_cleanup(VFIOUserDevice *udev);
+
+/* Deadline of a change of state, in ms: the server may have much to do. */
+unsigned vfio_user_migration_timeout(VFIOUserDevice *udev);
+
+/**
+ * vfio_user_migration_feature: VFIO_DEVICE_FEATURE
+ * @arg: as in the kernel's interface
+ *
+ * Returns 0 or -errno; -ENOTTY for a feature that is not here. Any thread. A
+ * change of state waits for the server with a deadline of its own
+ * (vfio_user_migration_timeout()).
+ */
+int vfio_user_migration_feature(VFIOUserDevice *udev,
+                                struct vfio_device_feature *arg);
+
+/* VFIO_MIG_GET_PRECOPY_INFO: as above. */
+int vfio_user_migration_precopy_info(VFIOUserDevice *udev,
+                                     struct vfio_precopy_info *info);
+
+/**
+ * vfio_user_migration_read, vfio_user_migration_write: the stream
+ *
+ * As read() and write() on the kernel's data descriptor: bytes done, 0 at the
+ * end, -ENOMSG when a device in pre-copy has no more for now, or -errno. A
+ * failure has been reported when they return it. Any thread, one at a time.
+ */
+ssize_t vfio_user_migration_read(VFIOUserDevice *udev, void *buf, size_t len);
+ssize_t vfio_user_migration_write(VFIOUserDevice *udev, const void *buf,
+                                  size_t len);
+
+/* The device was reset: it is running, and a stream has lost its meaning. */
+void vfio_user_migration_was_reset(VFIOUserDevice *udev);
+
+/* The last change of state got no answer: nothing else will for now. */
+bool vfio_user_migration_hung(VFIOUserDevice *udev);
+
+const char *vfio_user_migration_state_name(int state);
+
+#endif /* HW_VFIO_USER_MIGRATION_H */
