@@ -684,7 +684,7 @@ static int vfio_user_device_ioctl(VFIODevice *vbasedev, unsigned long request,
         return vfio_user_device_errno(vfio_user_migration_feature(udev, arg));
     case VFIO_MIG_GET_PRECOPY_INFO:
         return vfio_user_device_errno(
-            vfio_user_migration_precopy_info(udev, arg));
+            vfio_user_stream_precopy_info(udev, arg));
     default:
         return vfio_user_device_errno(-ENOTTY);
     }
@@ -700,14 +700,14 @@ static ssize_t vfio_user_device_mig_read(VFIODevice *vbasedev, void *buf,
                                          size_t len)
 {
     return vfio_user_device_count(
-        vfio_user_migration_read(vfio_user_device_of(vbasedev), buf, len));
+        vfio_user_stream_read(vfio_user_device_of(vbasedev), buf, len));
 }
 
 static ssize_t vfio_user_device_mig_write(VFIODevice *vbasedev,
                                           const void *buf, size_t len)
 {
     return vfio_user_device_count(
-        vfio_user_migration_write(vfio_user_device_of(vbasedev), buf, len));
+        vfio_user_stream_write(vfio_user_device_of(vbasedev), buf, len));
 }
 
 const VFIODeviceFileOps vfio_user_device_file_ops = {

@@ -8,6 +8,7 @@
 #define HW_VFIO_USER_MIGRATION_H
 
 #include <linux/vfio.h>
+#include "qemu/queue.h"
 #include "qemu/thread.h"
 #include "hw/vfio-user/wire.h"
 #include "conn.h"
@@ -17,6 +18,8 @@ typedef struct VFIOUserDevice VFIOUserDevice;
 /* Messages of device state at the server at once, and bytes in all of them. */
 #define VFIO_USER_MIG_MAX_CHUNKS    16u
 #define VFIO_USER_MIG_MAX_AHEAD     (4u * 1024 * 1024)
+
+typedef struct VFIOUserStateMsg VFIOUserStateMsg;
 
 /**
  * VFIOUserMigChunk: one MIG_DATA_READ or MIG_DATA_WRITE
@@ -52,12 +55,13 @@ typedef struct VFIOUserMigChunk {
  * @size: bytes of data in one message; @depth: messages at once
  * @more: the server has not yet said that there is no more for now
  * @ended: nothing follows
+ * @unanswered: changes of state that nobody waits for
  * @was_reset: the device is in RUNNING since, which nobody has looked at yet
  * @lost: that was in the middle of the stream, which is worthless
  * @error: the stream failed: -errno
  * @hung: the last change of state was not answered in time
  *
- * For estimates; see "How much is left" in migration.c:
+ * For estimates; see "How much is left" in stream.c:
  * @was_dry: pre-copy ran out of data at least once
  * @cycle: bytes since the server last ran out of data; @last_cycle: the same
  *     of the time before
@@ -76,6 +80,7 @@ typedef struct VFIOUserMigration {
     uint32_t size;
     bool more;
     bool ended;
+    QSIMPLEQ_HEAD(, VFIOUserStateMsg) unanswered;
     bool was_reset;
     bool lost;
     int error;
@@ -114,20 +119,29 @@ unsigned vfio_user_migration_timeout(VFIOUserDevice *udev);
 int vfio_user_migration_feature(VFIOUserDevice *udev,
                                 struct vfio_device_feature *arg);
 
-/* VFIO_MIG_GET_PRECOPY_INFO: as above. */
-int vfio_user_migration_precopy_info(VFIOUserDevice *udev,
-                                     struct vfio_precopy_info *info);
+/*
+ * stream.c, for migration.c: a stream begins; everything that is on its way or
+ * buffered is let go of; every write has its outcome, 0 or -errno. All with
+ * @lock held.
+ */
+void vfio_user_stream_begin(VFIOUserDevice *udev);
+void vfio_user_stream_clear(VFIOUserDevice *udev);
+int vfio_user_stream_flush_writes(VFIOUserDevice *udev);
+
+/* VFIO_MIG_GET_PRECOPY_INFO: 0 or -errno. Any thread. */
+int vfio_user_stream_precopy_info(VFIOUserDevice *udev,
+                                  struct vfio_precopy_info *info);
 
 /**
- * vfio_user_migration_read, vfio_user_migration_write: the stream
+ * vfio_user_stream_read, vfio_user_stream_write: the stream
  *
  * As read() and write() on the kernel's data descriptor: bytes done, 0 at the
  * end, -ENOMSG when a device in pre-copy has no more for now, or -errno. A
  * failure has been reported when they return it. Any thread, one at a time.
  */
-ssize_t vfio_user_migration_read(VFIOUserDevice *udev, void *buf, size_t len);
-ssize_t vfio_user_migration_write(VFIOUserDevice *udev, const void *buf,
-                                  size_t len);
+ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len);
+ssize_t vfio_user_stream_write(VFIOUserDevice *udev, const void *buf,
+                               size_t len);
 
 /* The device was reset: it is running, and a stream has lost its meaning. */
 void vfio_user_migration_was_reset(VFIOUserDevice *udev);
@@ -136,5 +150,6 @@ void vfio_user_migration_was_reset(VFIOUserDevice *udev);
 bool vfio_user_migration_hung(VFIOUserDevice *udev);
 
 const char *vfio_user_migration_state_name(int state);
+bool vfio_user_migration_is_saving(int state);
 
 #endif /* HW_VFIO_USER_MIGRATION_H */
