@@ -15,6 +15,7 @@
 OBJECT_DECLARE_SIMPLE_TYPE(VFIOUserContainer, VFIO_IOMMU_USER)
 
 typedef struct VFIOUserReport VFIOUserReport;
+typedef struct VFIOUserLogStart VFIOUserLogStart;
 
 /**
  * VFIOUserWindow: a piece of guest memory that the server was told of
@@ -45,6 +46,7 @@ static inline uint64_t vfio_user_window_size(const VFIOUserWindow *w)
  * VFIOUserLog: dirty page logging of one device; under the BQL
  * @on: the server logs
  * @page_size: in the pages that it answered
+ * @start: it has not yet answered
  * @round: counts the collections
  * @nr_reports, @report_bytes: on their way
  * @warned: that a report failed was said
@@ -52,6 +54,7 @@ static inline uint64_t vfio_user_window_size(const VFIOUserWindow *w)
 typedef struct VFIOUserLog {
     bool on;
     uint64_t page_size;
+    VFIOUserLogStart *start;
     uint64_t round;
     unsigned nr_reports;
     size_t report_bytes;

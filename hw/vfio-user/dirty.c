@@ -20,7 +20,8 @@
  * While the VM runs, it is not to stand still for a server: this is called with
  * the BQL held, for which a vCPU may be waiting. So a round waits
  * VFIO_USER_LOG_SYNC_MS at most, and what has not come until then is taken by
- * the next round. In the last stage everything stands still, and everything is
+ * the next round. The start of logging has VFIO_USER_LOG_START_MS; if its answer
+ * comes later, everything is dirty once. In the last stage everything stands still, and everything is
  * waited for, including one fresh report of each window.
  *
  * Whenever something is not known, it counts as dirty: a report that failed, a
@@ -34,11 +35,13 @@
 #include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "exec/ram_addr.h"
+#include "migration/misc.h"
 #include "system/tcg.h"
 #include "container.h"
 #include "trace.h"
 
 #define VFIO_USER_LOG_SYNC_MS       20
+#define VFIO_USER_LOG_START_MS      200
 /* No window is made smaller than that for the sake of its bitmap. */
 #define VFIO_USER_LOG_MIN_BITMAP    4096
 
@@ -82,6 +85,16 @@ static void vfio_user_dirty_mark_all(const VFIOUserWindow *w)
     cpu_physical_memory_set_dirty_range(w->ram_addr, vfio_user_window_size(w),
                                         tcg_enabled() ? DIRTY_CLIENTS_ALL :
                                         DIRTY_CLIENTS_NOCODE);
+}
+
+static void vfio_user_dirty_mark_windows(VFIOUserContainer *c)
+{
+    for (VFIOUserWindow *w = vfio_user_container_first(c); w;
+         w = vfio_user_container_next(w)) {
+        if (w->mapped) {
+            vfio_user_dirty_mark_all(w);
+        }
+    }
 }
 
 /* The same in pages of the host. Returns memory for g_free(). */
@@ -236,9 +249,8 @@ static VFIOUserWindow *vfio_user_dirty_ask_more(VFIOUserContainer *c,
  * A collection while the VM runs. @ask runs ahead of @w, which waits; what is
  * still on its way from an earlier round is not asked for again.
  */
-static void vfio_user_dirty_collect(VFIOUserContainer *c)
+static void vfio_user_dirty_ask_all(VFIOUserContainer *c, int64_t until)
 {
-    int64_t until = g_get_monotonic_time() + VFIO_USER_LOG_SYNC_MS * 1000;
     VFIOUserWindow *w, *ask = vfio_user_container_first(c);
 
     for (w = ask; w; w = vfio_user_container_next(w)) {
@@ -273,7 +285,7 @@ static int vfio_user_dirty_last_report(VFIOUserContainer *c, VFIOUserWindow *w)
  * The last collection, for which everything stands still. A server that does
  * not answer is waited for once, not once for each window.
  */
-static void vfio_user_dirty_collect_last(VFIOUserContainer *c)
+static void vfio_user_dirty_ask_last(VFIOUserContainer *c)
 {
     VFIOUserWindow *w, *ask = vfio_user_container_first(c);
     bool silent = false;
@@ -330,34 +342,6 @@ static bool vfio_user_dirty_too_early(const VFIOUserContainer *c)
             vfio_device_state_is_precopy(vbasedev));
 }
 
-void vfio_user_dirty_sync(MemoryListener *listener, bool last_stage)
-{
-    VFIOContainerBase *base = container_of(listener, VFIOContainerBase,
-                                           listener);
-    VFIOUserContainer *c = vfio_user_dirty_container(base);
-
-    if (!base->dirty_pages_started || vfio_user_dirty_too_early(c)) {
-        return;
-    }
-    trace_vfio_user_dirty_sync(c->udev->name, c->log.on, last_stage,
-                               c->nr_windows);
-    if (c->log.on) {
-        c->log.round++;
-        if (last_stage) {
-            vfio_user_dirty_collect_last(c);
-        } else {
-            vfio_user_dirty_collect(c);
-        }
-        return;
-    }
-    for (VFIOUserWindow *w = vfio_user_container_first(c); w;
-         w = vfio_user_container_next(w)) {
-        if (w->mapped) {
-            vfio_user_dirty_mark_all(w);
-        }
-    }
-}
-
 void vfio_user_dirty_forget(VFIOUserContainer *c, VFIOUserWindow *w)
 {
     if (w->report) {
@@ -402,50 +386,149 @@ again:
     return nr;
 }
 
-static int vfio_user_dirty_start(VFIOUserContainer *c, Error **errp)
-{
+/* DMA_LOGGING_START on its way */
+struct VFIOUserLogStart {
+    VFIOUserRequest req;
     struct {
         struct vfio_user_feature feature;
         struct vfio_user_feature_dma_logging logging;
         struct vfio_user_dma_range ranges[VFIO_USER_LOG_MAX_RANGES];
     } msg;
-    size_t fixed = offsetof(typeof(msg), ranges), len;
-    unsigned nr = vfio_user_dirty_ranges(c, msg.ranges);
-    size_t size = fixed + nr * sizeof(msg.ranges[0]);
-    uint32_t flags = VFIO_USER_FEATURE_SET |
-                     VFIO_USER_FEATURE_DMA_LOGGING_START;
-    Error *err = NULL;
-    int ret;
+    struct iovec out;
+    struct iovec in;
+};
 
-    msg.feature = (struct vfio_user_feature) { .argsz = size, .flags = flags };
-    msg.logging = (struct vfio_user_feature_dma_logging) {
+#define VFIO_USER_START_LOG                                                 \
+    (VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_DMA_LOGGING_START)
+
+static VFIOUserLogStart *vfio_user_dirty_submit_start(VFIOUserContainer *c)
+{
+    VFIOUserLogStart *start = g_new0(VFIOUserLogStart, 1);
+    unsigned nr = vfio_user_dirty_ranges(c, start->msg.ranges);
+    size_t size = offsetof(typeof(start->msg), ranges) +
+                  nr * sizeof(start->msg.ranges[0]);
+
+    start->msg.feature = (struct vfio_user_feature) {
+        .argsz = size, .flags = VFIO_USER_START_LOG,
+    };
+    start->msg.logging = (struct vfio_user_feature_dma_logging) {
         .page_size = qemu_real_host_page_size(), .num_ranges = nr,
     };
-    ret = vfio_user_device_call(c->udev, VFIO_USER_DEVICE_FEATURE, &msg, size,
-                                &msg, sizeof(msg), &len);
+    start->out = (struct iovec) { &start->msg, size };
+    start->in = (struct iovec) { &start->msg, sizeof(start->msg) };
+    start->req = (VFIOUserRequest) {
+        .command = VFIO_USER_DEVICE_FEATURE,
+        .out = &start->out, .nr_out = 1,
+        .in = &start->in, .nr_in = 1,
+    };
+    trace_vfio_user_dirty_start(c->udev->name, nr);
+    vfio_user_conn_submit(c->udev->conn, &start->req);
+    return start;
+}
+
+/* It was answered: 0, or -errno with @errp set. Frees it. */
+static int vfio_user_dirty_started(VFIOUserContainer *c,
+                                   VFIOUserLogStart *start, Error **errp)
+{
+    uint64_t page_size = start->msg.logging.page_size;
+    int ret = start->req.ret;
+    Error *err = NULL;
+
     if (ret) {
         error_setg(errp, "vfio-user-pci %s: the server refused to log dirty "
                    "pages (DMA_LOGGING_START): %s", c->udev->name,
                    ret == -ETIMEDOUT ? "it did not answer in time"
                                      : strerror(-ret));
-        return ret;
-    }
-    if (!vfio_user_wire_check_feature(&msg.feature, len, flags,
-                                      sizeof(msg.logging),
-                                      sizeof(msg) - sizeof(msg.feature),
-                                      &err) ||
-        !vfio_user_wire_check_log_page(msg.logging.page_size, &err)) {
+    } else if (!vfio_user_wire_check_feature(&start->msg.feature,
+                                             start->req.in_len,
+                                             VFIO_USER_START_LOG,
+                                             sizeof(start->msg.logging),
+                                             sizeof(start->msg), &err) ||
+               !vfio_user_wire_check_log_page(page_size, &err)) {
         error_prepend(&err, "DMA_LOGGING_START: ");
         error_setg(errp, "vfio-user-pci %s: %s", c->udev->name,
                    error_get_pretty(err));
         vfio_user_device_broke_protocol(c->udev, err);
-        return -EPROTO;
+        ret = -EPROTO;
+    } else {
+        c->log.on = true;
+        c->log.page_size = page_size;
+        trace_vfio_user_dirty_started(c->udev->name, page_size);
     }
-    c->log.on = true;
+    g_free(start);
+    return ret;
+}
+
+/* Wait a little; an answer that takes longer is seen to when pages are. */
+static int vfio_user_dirty_start(VFIOUserContainer *c, Error **errp)
+{
+    VFIOUserLogStart *start = vfio_user_dirty_submit_start(c);
+    int64_t until = g_get_monotonic_time() + VFIO_USER_LOG_START_MS * 1000;
+
     c->log.warned = false;
-    c->log.page_size = msg.logging.page_size;
-    trace_vfio_user_dirty_start(c->udev->name, nr, c->log.page_size);
-    return 0;
+    if (!vfio_user_conn_wait_until(c->udev->conn, &start->req, until)) {
+        c->log.start = start;
+        return 0;
+    }
+    return vfio_user_dirty_started(c, start, errp);
+}
+
+/*
+ * The answer to a START that took long, for which this waits up to @until. What
+ * was written before the server had understood is nowhere noted.
+ */
+static void vfio_user_dirty_late_start(VFIOUserContainer *c, int64_t until)
+{
+    VFIOUserLogStart *start = c->log.start;
+    Error *err = NULL;
+    int ret;
+
+    if (!vfio_user_conn_wait_until(c->udev->conn, &start->req, until)) {
+        return;
+    }
+    c->log.start = NULL;
+    ret = vfio_user_dirty_started(c, start, &err);
+    if (ret) {
+        migration_file_set_error(ret, err);
+    }
+    vfio_user_dirty_mark_windows(c);
+}
+
+static void vfio_user_dirty_collect(VFIOUserContainer *c, bool last_stage)
+{
+    int64_t until = last_stage ? INT64_MAX :
+                    g_get_monotonic_time() + VFIO_USER_LOG_SYNC_MS * 1000;
+
+    if (c->log.start) {
+        vfio_user_dirty_late_start(c, until);
+    }
+    c->log.round++;
+    if (!c->log.on) {
+        /* Not yet; then everything will be dirty. Or never. */
+    } else if (last_stage) {
+        vfio_user_dirty_ask_last(c);
+    } else {
+        vfio_user_dirty_ask_all(c, until);
+    }
+    trace_vfio_user_dirty_synced(c->udev->name, c->log.nr_reports);
+}
+
+void vfio_user_dirty_sync(MemoryListener *listener, bool last_stage)
+{
+    VFIOContainerBase *base = container_of(listener, VFIOContainerBase,
+                                           listener);
+    VFIOUserContainer *c = vfio_user_dirty_container(base);
+
+    if (!base->dirty_pages_started || vfio_user_dirty_too_early(c)) {
+        return;
+    }
+    trace_vfio_user_dirty_sync(c->udev->name, c->log.on, last_stage,
+                               c->nr_windows);
+    if (c->log.on || c->log.start) {
+        vfio_user_dirty_collect(c, last_stage);
+    } else {
+        vfio_user_dirty_mark_windows(c);
+    }
 }
 
 typedef struct VFIOUserLogStop {
@@ -476,6 +559,11 @@ static void vfio_user_dirty_stop(VFIOUserContainer *c)
     VFIOUserLogStop *stop;
 
     c->log.on = false;
+    if (c->log.start) {
+        vfio_user_conn_abandon(c->udev->conn, &c->log.start->req);
+        g_free(c->log.start);
+        c->log.start = NULL;
+    }
     for (VFIOUserWindow *w = vfio_user_container_first(c); w;
          w = vfio_user_container_next(w)) {
         if (w->report) {
@@ -513,7 +601,7 @@ int vfio_user_dirty_set_tracking(const VFIOContainerBase *base, bool start,
         return vfio_user_dirty_wanted(c, vfio_user_dirty_device(c)) ?
                vfio_user_dirty_start(c, errp) : 0;
     }
-    if (c->log.on) {
+    if (c->log.on || c->log.start) {
         vfio_user_dirty_stop(c);
     }
     return 0;

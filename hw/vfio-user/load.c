@@ -125,6 +125,26 @@ static void vfio_user_load_write_config(VFIODevice *vbasedev)
     vfio_user_load_write(vbasedev, PCI_COMMAND, 2);
 }
 
+/*
+ * hw/vfio shows the guest QEMU's pending bits while there are any, else the
+ * device's own, and learns of one only when the vector fires here.
+ */
+static void vfio_user_load_pending(VFIOPCIDevice *vdev)
+{
+    bool any = false;
+
+    for (unsigned i = 0; vdev->interrupt == VFIO_INT_MSIX &&
+         i < vdev->msix->entries; i++) {
+        if (vdev->pdev.msix_pba[i / 8] & 1 << i % 8) {
+            set_bit(i, vdev->msix->pending);
+            any = true;
+        }
+    }
+    if (any) {
+        memory_region_set_enabled(&vdev->pdev.msix_pba_mmio, true);
+    }
+}
+
 /* All device state is there: will the device run on it? 0 or -errno. */
 static int vfio_user_load_finish(VFIODevice *vbasedev)
 {
@@ -149,6 +169,7 @@ static int vfio_user_load_config(VFIODevice *vbasedev, QEMUFile *f)
         ret = udev->load.parent->vfio_load_config(vbasedev, f);
     }
     if (!ret) {
+        vfio_user_load_pending(vfio_user_load_pci(vbasedev));
         vfio_user_load_write_config(vbasedev);
         udev->load.kick = true;
     }

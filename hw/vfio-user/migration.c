@@ -16,10 +16,11 @@
  * talks to peers: to a server without P2P states, RUNNING_P2P is RUNNING.
  *
  * A server that does not answer. Migration has to know that a change of state
- * was made, and waits for that, with a deadline of several messages. But stop
- * and cont change the state, too, and these must go on without the server: they
- * wait VFIO_USER_MIG_PLAIN_MS and leave the answer for later. The server finds
- * the change before anything else that is sent afterwards.
+ * was made, and waits for that, with a deadline of several messages. But stop,
+ * cont, and a migration that begins or is cancelled change the state while the VM
+ * runs or is to run on, and must go on without the server: they wait
+ * VFIO_USER_MIG_PLAIN_MS and leave the answer for later. The server finds the change before anything else that is sent
+ * afterwards.
  *
  * Locks: @lock is held while waiting for the server, by one thread at a time:
  * the migration thread, a multifd thread, or the thread that stops or starts
@@ -255,11 +256,7 @@ static int vfio_user_migration_state_result(VFIOUserDevice *udev,
     return ret;
 }
 
-/*
- * Look at changes of state that nobody waited for; wait for them up to @until.
- * Returns true when none is left.
- */
-static bool vfio_user_migration_settle(VFIOUserDevice *udev, int64_t until)
+bool vfio_user_migration_settle(VFIOUserDevice *udev, int64_t until)
 {
     VFIOUserMigration *m = &udev->mig;
     VFIOUserStateMsg *sm;
@@ -280,11 +277,19 @@ static bool vfio_user_migration_settle(VFIOUserDevice *udev, int64_t until)
     return true;
 }
 
-/* The VM is stopped or goes on, and nothing depends on the device's answer. */
+/*
+ * Nothing depends on the device's answer: the VM is stopped or goes on, a
+ * migration was given up; or pre-copy begins, where the first read of the
+ * stream will tell.
+ */
 static bool vfio_user_migration_is_plain(VFIOUserMigration *m, int target)
 {
-    return vfio_user_migration_is_still(target) &&
-           vfio_user_migration_is_still(m->wanted) &&
+    bool was_saving = vfio_user_migration_is_saving(m->wanted);
+    bool free = target == VFIO_USER_MIG_STOP ||
+                target == VFIO_USER_MIG_PRE_COPY ? !was_saving :
+                vfio_user_migration_is_still(target);
+
+    return free && m->wanted != VFIO_USER_MIG_RESUMING &&
            !runstate_check(RUN_STATE_FINISH_MIGRATE) &&
            !runstate_check(RUN_STATE_SAVE_VM);
 }

@@ -128,6 +128,15 @@ void vfio_user_stream_begin(VFIOUserDevice *udev);
 void vfio_user_stream_clear(VFIOUserDevice *udev);
 int vfio_user_stream_flush_writes(VFIOUserDevice *udev);
 
+/**
+ * vfio_user_migration_settle: learn of changes of state that nobody waited for
+ * @until: g_get_monotonic_time() to wait up to
+ *
+ * One that failed is reported, and @state is -1. Returns true when none is left.
+ * With @lock held.
+ */
+bool vfio_user_migration_settle(VFIOUserDevice *udev, int64_t until);
+
 /* VFIO_MIG_GET_PRECOPY_INFO: 0 or -errno. Any thread. */
 int vfio_user_stream_precopy_info(VFIOUserDevice *udev,
                                   struct vfio_precopy_info *info);

@@ -244,6 +244,7 @@ ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len)
     if (ret) {
         return ret;
     }
+    vfio_user_migration_settle(udev, INT64_MAX);
     if (!vfio_user_migration_is_saving(m->state)) {
         return -EINVAL;
     }
