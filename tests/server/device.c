@@ -66,6 +66,8 @@ static int device_reset(TestServer *s, TsMessage *request)
     if (!(s->info.flags & VFIO_USER_DEVICE_RESETTABLE)) {
         return ENOTSUP;
     }
+    ts_mig_reset(s);
+    ts_engine_reset(s);
     ts_lock(s);
     s->nr_resets++;
     ts_changed_locked(s);
@@ -102,6 +104,12 @@ static int device_builtin(TestServer *s, TsMessage *request,
         return ts_region_write_multi(s, request, reply);
     case VFIO_USER_DEVICE_RESET:
         return device_reset(s, request);
+    case VFIO_USER_DEVICE_FEATURE:
+        return ts_mig_feature(s, request, reply);
+    case VFIO_USER_MIG_DATA_READ:
+        return ts_mig_data_read(s, request, reply);
+    case VFIO_USER_MIG_DATA_WRITE:
+        return ts_mig_data_write(s, request);
     default:
         return ENOTSUP;
     }
@@ -119,7 +127,7 @@ int ts_device_dispatch(TestServer *s, TsMessage *request, TsMessage *reply)
         int ret = s->handlers[command].fn(s, request, reply,
                                           s->handlers[command].opaque);
 
-        if (ret >= 0) {
+        if (ret != -1) {
             return ret;
         }
     }
@@ -133,6 +141,8 @@ int ts_device_start(TestServer *s)
 
 void ts_device_free(TestServer *s)
 {
+    ts_engine_free(s);
+    ts_mig_free(s);
     ts_region_free(s);
     ts_config_free(s);
     ts_irq_free(s);

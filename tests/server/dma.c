@@ -133,6 +133,7 @@ int ts_dma_map(TestServer *s, TsMessage *request)
         }
     }
     ts_lock(s);
+    ts_dirty_window_added_locked(s, &w);
     g_array_insert_val(s->windows, dma_position(s, map.addr), w);
     ts_changed_locked(s);
     ts_unlock(s);
@@ -147,6 +148,7 @@ static void dma_remove(TestServer *s, unsigned i)
         munmap(w->map_base, w->map_len);
     }
     ts_lock(s);
+    g_free(w->dirty);
     g_array_remove_index(s->windows, i);
     ts_changed_locked(s);
     ts_unlock(s);
@@ -176,6 +178,7 @@ int ts_dma_unmap(TestServer *s, TsMessage *request, TsMessage *reply)
 
 void ts_dma_client_gone(TestServer *s)
 {
+    ts_dirty_client_gone(s);
     while (s->windows->len) {
         dma_remove(s, s->windows->len - 1);
     }
@@ -394,6 +397,7 @@ static void dma_run_transfer(TestServer *s, void *opaque)
         dma_by_message(s, t);
     } else if (t->write) {
         memcpy(w->ptr + (t->addr - w->addr), t->buf, t->len);
+        ts_dirty_mark(s, w, t->addr, t->len);
     } else {
         memcpy(t->buf, w->ptr + (t->addr - w->addr), t->len);
     }

@@ -51,6 +51,9 @@ struct TestServer {
     void (*on_reset)(TestServer *s, void *opaque);
     void *on_reset_opaque;
     bool message_only;
+    struct TsMigration *mig;        /* NULL: cannot be migrated */
+    struct TsEngine *engine;        /* NULL: another device */
+    int no_features;        /* errno or TS_CLOSE, without mig */
     uint8_t *config;        /* 4096 bytes; also region 7's content */
     uint8_t *config_wmask;
     unsigned next_cap, next_ext_cap, last_cap, last_ext_cap;
@@ -79,10 +82,20 @@ struct TestServer {
     char *client_json;
 };
 
+/* In place of an errno: the command gets no reply. */
+#define TS_NO_REPLY     (-2)
+
 void ts_lock(TestServer *s);
 void ts_unlock(TestServer *s);
 /* Wakes everybody who waits for a change; the lock is held. */
 void ts_changed_locked(TestServer *s);
+/* The thread looks at its state anew. */
+void ts_wake(TestServer *s);
+/*
+ * From the thread: waits until @cond is false or the connection ends; others
+ * wake it with ts_wake(). @cond is evaluated under the lock.
+ */
+void ts_stand_still(TestServer *s, bool (*cond)(TestServer *s));
 /* Waits for one change until the deadline (monotonic us). Lock is held. */
 bool ts_wait_change_locked(TestServer *s, int64_t deadline);
 int64_t ts_deadline(int64_t ms);
@@ -102,7 +115,7 @@ GByteArray *ts_transport_flatten(TsMessage *msg);
 /* negotiate.c */
 int ts_negotiate(TestServer *s, TsMessage *request, TsMessage *reply);
 
-/* device.c: commands; each returns 0 or an errno. */
+/* device.c: commands; each returns 0, an errno or TS_NO_REPLY. */
 int ts_device_dispatch(TestServer *s, TsMessage *request, TsMessage *reply);
 int ts_device_start(TestServer *s);
 void ts_device_free(TestServer *s);
@@ -136,8 +149,34 @@ void ts_dma_client_gone(TestServer *s);
 
 /* log.c */
 void ts_log_request(TestServer *s, const TsMessage *request, int error);
-/* The region or irq index that a request is about, or -1. */
+/* The region, irq index or feature that a request is about, or -1. */
 int ts_request_index(const TsMessage *request);
+
+/* migration.c; the first three without migration, too */
+int ts_mig_feature(TestServer *s, TsMessage *request, TsMessage *reply);
+bool ts_mig_running(TestServer *s);     /* the device may work */
+void ts_mig_reset(TestServer *s);
+void ts_mig_free(TestServer *s);
+
+/* mig-stream.c */
+int ts_mig_data_read(TestServer *s, TsMessage *request, TsMessage *reply);
+int ts_mig_data_write(TestServer *s, TsMessage *request);
+
+/* dirty.c: windows while the device's writes are logged */
+void ts_dirty_window_added_locked(TestServer *s, TsWindow *w);
+void ts_dirty_mark(TestServer *s, TsWindow *w, uint64_t addr, size_t len);
+void ts_dirty_client_gone(TestServer *s);
+
+/* engine.c */
+/* When the engine wants to work (monotonic us); INT64_MAX: never. */
+int64_t ts_engine_due(TestServer *s, int64_t now);
+void ts_engine_work(TestServer *s);
+void ts_engine_reset(TestServer *s);
+void ts_engine_free(TestServer *s);
+void ts_engine_save(TestServer *s, GByteArray *blob);
+/* Whether the state fits; nothing is changed if not. */
+bool ts_engine_load(TestServer *s, const GByteArray *blob);
+size_t ts_engine_state_len(TestServer *s);
 
 /* mischief.c: sends the reply, or what the moves make of it. */
 int ts_mischief_send(TestServer *s, int index, TsMessage *reply);

@@ -107,6 +107,30 @@ static size_t log_unmap(TsRecord *r, const TsMessage *request)
     return sizeof(unmap);
 }
 
+static size_t log_feature(TsRecord *r, const TsMessage *request)
+{
+    struct vfio_user_feature f;
+
+    if (!log_payload(request, &f, sizeof(f))) {
+        return 0;
+    }
+    r->index = f.flags & VFIO_USER_FEATURE_MASK;
+    r->set_flags = f.flags;
+    r->count = f.argsz;
+    return sizeof(f);
+}
+
+static size_t log_mig_data(TsRecord *r, const TsMessage *request)
+{
+    struct vfio_user_mig_data data;
+
+    if (!log_payload(request, &data, sizeof(data))) {
+        return 0;
+    }
+    r->count = data.size;
+    return sizeof(data);
+}
+
 /* REGION_INFO and IO_FDS, IRQ_INFO: all have the index as third word. */
 static size_t log_index(TsRecord *r, const TsMessage *request)
 {
@@ -135,6 +159,11 @@ static size_t log_describe(TsRecord *r, const TsMessage *request)
     case VFIO_USER_DEVICE_GET_REGION_IO_FDS:
     case VFIO_USER_DEVICE_GET_IRQ_INFO:
         return log_index(r, request);
+    case VFIO_USER_DEVICE_FEATURE:
+        return log_feature(r, request);
+    case VFIO_USER_MIG_DATA_READ:
+    case VFIO_USER_MIG_DATA_WRITE:
+        return log_mig_data(r, request);
     default:
         return 0;
     }

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "internal.h"
+#include "server-migration.h"
 
 /* Places in the reply to DEVICE_GET_REGION_INFO. */
 #define RI_ARGSZ        0
@@ -163,6 +164,41 @@ static void setup_not_resettable(TestServer *s)
     s->info.flags &= ~VFIO_USER_DEVICE_RESETTABLE;
 }
 
+static void setup_migration(TestServer *s)
+{
+    ts_add_migration(s, VFIO_USER_MIGRATION_STOP_COPY)->logging = true;
+}
+
+static void setup_mig_flags_none(TestServer *s)
+{
+    ts_add_migration(s, 0);
+}
+
+static void setup_mig_flags_unknown(TestServer *s)
+{
+    ts_add_migration(s, ~(uint64_t)7 | VFIO_USER_MIGRATION_STOP_COPY);
+}
+
+static void setup_mig_without_stop_copy(TestServer *s)
+{
+    ts_add_migration(s, VFIO_USER_MIGRATION_PRE_COPY);
+}
+
+static void setup_mig_absent_einval(TestServer *s)
+{
+    ts_no_features(s, EINVAL);
+}
+
+static void setup_mig_absent_eopnotsupp(TestServer *s)
+{
+    ts_no_features(s, EOPNOTSUPP);
+}
+
+static void setup_mig_absent_closed(TestServer *s)
+{
+    ts_no_features(s, TS_CLOSE);
+}
+
 static void call_unterminate(TestServer *s, TsMessage *reply, void *opaque)
 {
     (void)s;
@@ -245,6 +281,10 @@ static void call_early_dma(TestServer *s, TsMessage *reply, void *opaque)
 #define I(what, ...)        REPLY(DEVICE_GET_INFO, -1, what, __VA_ARGS__)
 #define R(idx, what, ...)   REPLY(DEVICE_GET_REGION_INFO, idx, what, \
                                   __VA_ARGS__)
+#define MIG(name_, expect_, feature_, what, ...) \
+    { .name = name_, .expect = TS_EXPECT_##expect_, .nr_moves = 1, \
+      .setup = setup_migration, .moves = { \
+          REPLY(DEVICE_FEATURE, feature_, what, __VA_ARGS__) } }
 #define Q(what, ...)        REPLY(DEVICE_GET_IRQ_INFO, -1, what, __VA_ARGS__)
 
 /* A comma inside a macro's argument needs a name. */
@@ -360,6 +400,21 @@ const TsMischief ts_mischiefs[] = {
     ONE("irq-refused", EITHER, Q(ERROR, .a = EINVAL)),
     ONE("set-irqs-refused", EITHER,
         REPLY(DEVICE_SET_IRQS, -1, ERROR, .a = EINVAL)),
+
+    SETUP("mig-absent-einval", HARMLESS, setup_mig_absent_einval),
+    SETUP("mig-absent-eopnotsupp", HARMLESS, setup_mig_absent_eopnotsupp),
+    SETUP("mig-absent-closed", REFUSED, setup_mig_absent_closed),
+    SETUP("mig-flags-none", HARMLESS, setup_mig_flags_none),
+    SETUP("mig-flags-unknown", HARMLESS, setup_mig_flags_unknown),
+    SETUP("mig-without-stop-copy", REFUSED, setup_mig_without_stop_copy),
+    MIG("mig-short", REFUSED, 1, CUT, .a = 8),
+    MIG("mig-empty", REFUSED, 1, CUT, .a = 0),
+    MIG("mig-long", EITHER, 1, PAD, .a = 8),
+    MIG("mig-index", REFUSED, 1, PATCH, PUT(4, 2 | 1 << 16, 4)),
+    MIG("mig-unanswered", EITHER, 1, DROP),
+    MIG("mig-extra-fds", EITHER, 1, EXTRA_FDS, .a = 2),
+    MIG("mig-logging-refused", HARMLESS, 6, ERROR, .a = EINVAL),
+    MIG("mig-logging-index", EITHER, 6, PATCH, PUT(4, 1, 4)),
 
     ONE("map-refused", REFUSED, REPLY(DMA_MAP, -1, ERROR, .a = ENOSPC)),
     ONE("map-unanswered", REFUSED, REPLY(DMA_MAP, -1, DROP)),

@@ -226,6 +226,9 @@ int ts_mischief_send(TestServer *s, int index, TsMessage *reply)
     unsigned copies;
     int err = 0;
 
+    if (!due->len) {
+        return ts_transport_send(s, s->conn_fd, reply);
+    }
     for (unsigned i = 0; i < due->len; i++) {
         mischief_change(s, reply, &g_array_index(due, TsMove, i));
         mischief_plan(&plan, &g_array_index(due, TsMove, i));

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <glib.h>
 #include "hw/vfio-user/wire.h"
 
 #define RC_MAX_FDS  64
@@ -70,5 +71,25 @@ int rc_unmap(RawClient *c, uint64_t addr, uint64_t size);
 int rc_set_irqs(RawClient *c, uint32_t flags, uint32_t index, uint32_t start,
                 uint32_t count, const int *fds, unsigned nr_fds);
 void rc_close_fds(RawClient *c);
+
+/*
+ * DEVICE_FEATURE with @flags (index and get, set, probe) and @len bytes of
+ * data. @room is the request's argsz; 0: what request and data need.
+ */
+int rc_feature(RawClient *c, uint32_t flags, const void *data, size_t len,
+               uint32_t room);
+/* The migration state; get returns -1 when it fails. */
+int rc_set_state(RawClient *c, uint32_t state);
+int rc_get_state(RawClient *c);
+/* MIG_DATA_READ: the data is at c->payload + 8; its length or -errno. */
+int rc_mig_read(RawClient *c, uint32_t size);
+int rc_mig_write(RawClient *c, const void *data, uint32_t size);
+/* Reads until nothing comes; -errno or the number of bytes appended. */
+int64_t rc_mig_save(RawClient *c, GByteArray *into, uint32_t chunk);
+int rc_mig_load(RawClient *c, const void *data, size_t len, uint32_t chunk);
+/* LOGGING_START without ranges, STOP; REPORT's bitmap at c->payload + 32 */
+int rc_log_start(RawClient *c, uint64_t page);
+int rc_log_stop(RawClient *c);
+int rc_log_report(RawClient *c, uint64_t iova, uint64_t len, uint64_t page);
 
 #endif /* TESTS_RAWCLIENT_H */

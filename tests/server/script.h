@@ -18,6 +18,18 @@
  *          [write_multiple] [no_twin_socket]
  *   message-only               take no fds for DMA
  *   mischief NAME
+ *   migration [size=] [p2p] [precopy[=BYTES]] [per-read=] [per-second=]
+ *          [max-read=] [logging] [pgsize=] [honour-ranges] [not-later]
+ *          [any-range] [max-bitmap=] [data-size] [no-stop-copy]
+ *   migration-fail refuse|error|hang|stall|close|exit
+ *          at=arc|read|write|start|stop|report|state [from=STATE] [to=STATE]
+ *          [byte=] [errno=NUMBER|NAME] [times=] [skip=]
+ *   migration-lie NAME [times=] [skip=]
+ *   no-features [errno=NUMBER|NAME] [close]
+ *   engine [pages=64] [rate=2000]      the whole device (engine.h)
+ *
+ * server-migration.h says what the last ones mean; migration-fail comes after
+ * migration. A failure that stalls lasts until the client goes.
  */
 
 #ifndef TESTS_SERVER_SCRIPT_H

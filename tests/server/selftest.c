@@ -34,19 +34,34 @@ static unsigned count_fds(void)
     return nr;
 }
 
-Fixture *fixture_new(void (*setup)(TestServer *s))
+static Fixture *fixture_make(void (*setup)(TestServer *s), bool standard)
 {
     Fixture *f = g_new0(Fixture, 1);
 
     f->dir = g_dir_make_tmp("ts-XXXXXX", NULL);
     f->path = g_build_filename(f->dir, "sock", NULL);
     f->s = ts_new();
-    ts_standard_device(f->s);
+    if (standard) {
+        ts_standard_device(f->s);
+    }
     if (setup) {
         setup(f->s);
     }
     g_assert_cmpint(ts_start(f->s, f->path), ==, 0);
     f->c = rc_connect(f->path);
+    return f;
+}
+
+Fixture *fixture_new(void (*setup)(TestServer *s))
+{
+    return fixture_make(setup, true);
+}
+
+Fixture *fixture_bare(void (*setup)(TestServer *s), bool twin)
+{
+    Fixture *f = fixture_make(setup, false);
+
+    g_assert_cmpint(rc_negotiate(f->c, NULL, twin), ==, 0);
     return f;
 }
 
@@ -507,74 +522,6 @@ static void test_socket_fd(void)
     ts_free(s);
 }
 
-static void call_flip(TestServer *s, TsMessage *reply, void *opaque)
-{
-    (void)s;
-    *(unsigned *)opaque = reply->payload->len;
-    reply->payload->data[16] = 0xee;
-}
-
-static void test_moves(void)
-{
-    Fixture *f = fixture_negotiated(NULL, false);
-    struct vfio_user_region_rw rw = { 0x8, 0, 4 };
-    unsigned len = 0;
-    uint32_t got;
-
-#define MOVE(...) ts_add_move(f->s, &(TsMove){ \
-        .command = VFIO_USER_REGION_READ, .index = 0, .times = 1, \
-        __VA_ARGS__ })
-    MOVE(.kind = TS_MOVE_ERROR, .a = 5);
-    g_assert_cmpint(rc_read(f->c, 4, 0, &got, 4), ==, 0);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 5);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 0);
-    MOVE(.kind = TS_MOVE_ERROR, .a = 7, .skip = 1);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 0);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 7);
-    MOVE(.kind = TS_MOVE_SPLIT, .a = 3, .b = 5);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 0);
-    MOVE(.kind = TS_MOVE_CALL, .call = call_flip, .opaque = &len);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 0);
-    g_assert_cmpint(got & 0xff, ==, 0xee);
-    g_assert_cmpint(len, ==, 20);
-    MOVE(.kind = TS_MOVE_PATCH, .a = 0, .b = 99, .width = 8);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, -1);
-    MOVE(.kind = TS_MOVE_HEADER, .a = 0, .b = 0xbeef, .width = 2);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, -1);
-    g_assert_cmphex(f->c->hdr.id, ==, 0xbeef);
-    MOVE(.kind = TS_MOVE_CUT, .a = 17);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, -1);
-    g_assert_cmpint(f->c->hdr.size, ==, 33);
-    MOVE(.kind = TS_MOVE_EXTRA_FDS, .a = 4);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 0);
-    g_assert_cmpint(f->c->nr_fds, ==, 4);
-    MOVE(.kind = TS_MOVE_TWICE);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, 0);
-    g_assert(rc_receive(f->c));
-    MOVE(.kind = TS_MOVE_DROP);
-    rc_send(f->c, VFIO_USER_REGION_READ, 0, &rw, sizeof(rw), NULL, 0);
-    g_assert_cmpint(rc_read(f->c, 0, 8, &got, 4), ==, 0);
-    g_assert_cmpint(ts_nr_moves_made(f->s), ==, 10);
-    MOVE(.kind = TS_MOVE_TRUNCATE, .a = 18);
-    g_assert_cmpint(rc_read(f->c, 0, 0, &got, 4), ==, -1);
-    fixture_free(f);
-}
-
-/* Every name is unique and can be applied to the standard device. */
-static void test_mischief_names(void)
-{
-    g_assert_cmpint(ts_nr_mischiefs, >, 60);
-    for (unsigned i = 0; i < ts_nr_mischiefs; i++) {
-        TestServer *s = ts_new();
-
-        g_assert(ts_mischief_find(ts_mischiefs[i].name) == &ts_mischiefs[i]);
-        g_assert(ts_mischiefs[i].nr_moves || ts_mischiefs[i].setup);
-        ts_standard_device(s);
-        ts_mischief_apply(s, &ts_mischiefs[i]);
-        ts_free(s);
-    }
-}
-
 static void run_guarded(const void *opaque)
 {
     unsigned before = count_fds();
@@ -584,31 +531,71 @@ static void run_guarded(const void *opaque)
     g_assert_cmpint(count_fds(), ==, before);
 }
 
+static const struct { const char *name; void (*fn)(void); } cases[] = {
+    { "version", test_version },
+    { "info", test_info },
+    { "sparse-info", test_sparse_info },
+    { "access", test_access },
+    { "config", test_config },
+    { "posted", test_posted },
+    { "dma/mapped", test_dma_mapped },
+    { "dma/inside-access", test_dma_inside_access },
+    { "dma/crossing", test_dma_crossing },
+    { "dma/no-crossing", test_dma_no_crossing },
+    { "dma/twin", test_dma_twin },
+    { "irqs", test_irqs },
+    { "come-back", test_come_back },
+    { "hold", test_hold },
+    { "socket-fd", test_socket_fd },
+    { "moves", test_moves },
+    { "mischief-names", test_mischief_names },
+    { "script", test_script },
+    { "script-errors", test_script_errors },
+    { "script-migration", test_script_migration },
+    { "program", test_program },
+    { "program-exits", test_program_exits },
+    { "migration/absent", test_mig_absent },
+    { "migration/feature", test_mig_feature },
+    { "migration/arcs", test_mig_arcs },
+    { "migration/paths", test_mig_paths },
+    { "migration/stream", test_mig_stream },
+    { "migration/large", test_mig_large },
+    { "migration/bad-stream", test_mig_bad_stream },
+    { "migration/bad-requests", test_mig_bad_requests },
+    { "migration/precopy", test_mig_precopy },
+    { "migration/per-second", test_mig_per_second },
+    { "migration/come-back", test_mig_come_back },
+    { "dirty/bits", test_dirty_bits },
+    { "dirty/requests", test_dirty_requests },
+    { "dirty/page-size", test_dirty_page_size },
+    { "dirty/later", test_dirty_later },
+    { "dirty/ranges", test_dirty_ranges },
+    { "dirty/any-range", test_dirty_any_range },
+    { "dirty/client-gone", test_dirty_client_gone },
+    { "fail/refuse", test_fail_refuse },
+    { "fail/error", test_fail_error },
+    { "fail/read", test_fail_read },
+    { "fail/write", test_fail_write },
+    { "fail/logging", test_fail_logging },
+    { "fail/hang", test_fail_hang },
+    { "fail/stall", test_fail_stall },
+    { "fail/close", test_fail_close },
+    { "fail/lies", test_fail_lies },
+    { "fail/moves", test_fail_moves },
+    { "engine/registers", test_engine_registers },
+    { "engine/ack", test_engine_ack },
+    { "engine/pages", test_engine_pages },
+    { "engine/messages", test_engine_messages },
+    { "engine/memory", test_engine_memory },
+    { "engine/timer", test_engine_timer },
+    { "engine/states", test_engine_states },
+    { "engine/dirty", test_engine_dirty },
+    { "engine/migrates", test_engine_migrates },
+    { "engine/lost", test_engine_lost },
+};
+
 int main(int argc, char **argv)
 {
-    static const struct { const char *name; void (*fn)(void); } cases[] = {
-        { "version", test_version },
-        { "info", test_info },
-        { "sparse-info", test_sparse_info },
-        { "access", test_access },
-        { "config", test_config },
-        { "posted", test_posted },
-        { "dma/mapped", test_dma_mapped },
-        { "dma/inside-access", test_dma_inside_access },
-        { "dma/crossing", test_dma_crossing },
-        { "dma/no-crossing", test_dma_no_crossing },
-        { "dma/twin", test_dma_twin },
-        { "irqs", test_irqs },
-        { "come-back", test_come_back },
-        { "hold", test_hold },
-        { "socket-fd", test_socket_fd },
-        { "moves", test_moves },
-        { "mischief-names", test_mischief_names },
-        { "script", test_script },
-        { "script-errors", test_script_errors },
-        { "program", test_program },
-    };
-
     g_test_init(&argc, &argv, NULL);
     for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *path = g_strdup_printf("/test-server/%s",

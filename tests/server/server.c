@@ -10,6 +10,9 @@
  * it waits for a reply of the client or for room to write; so ts_free() and
  * ts_disconnect() never hang on a client that does not answer.
  *
+ * An engine (engine.c) works on this thread too, in slices between messages:
+ * so it stands still by itself while the state of migration changes.
+ *
  * While the thread waits for the reply to a DMA command on a connection
  * without twin socket, the client's own commands may come first. They are put
  * aside (deferred) and handled afterwards in their order.
@@ -62,7 +65,7 @@ bool ts_on_thread(TestServer *s)
     return s->started && pthread_equal(pthread_self(), s->thread);
 }
 
-static void server_wake(TestServer *s)
+void ts_wake(TestServer *s)
 {
     uint64_t one = 1;
     ssize_t ret = write(s->wake_fd, &one, sizeof(one));
@@ -200,8 +203,10 @@ static void server_handle(TestServer *s, TsMessage *request)
     } else {
         error = ts_device_dispatch(s, request, &reply);
     }
-    ts_log_request(s, request, error);
-    server_answer(s, request, &reply, error);
+    ts_log_request(s, request, MAX(error, 0));
+    if (error != TS_NO_REPLY) {
+        server_answer(s, request, &reply, error);
+    }
     ts_message_clear(&reply);
 }
 
@@ -256,21 +261,63 @@ static bool server_run_job_locked(TestServer *s)
     return true;
 }
 
-static void server_poll(TestServer *s, int fd)
+static void server_take_wake(TestServer *s)
+{
+    uint64_t count;
+    ssize_t ret = read(s->wake_fd, &count, sizeof(count));
+
+    g_assert(ret == sizeof(count) || errno == EAGAIN);
+}
+
+void ts_stand_still(TestServer *s, bool (*cond)(TestServer *s))
+{
+    struct pollfd pfd[2] = {
+        { .fd = s->wake_fd, .events = POLLIN },
+        { .fd = s->conn_fd, .events = POLLRDHUP },
+    };
+    bool more = true;
+
+    while (more) {
+        ts_lock(s);
+        more = cond(s) && !s->stopping && !s->dead;
+        ts_unlock(s);
+        if (more && poll(pfd, 2, -1) > 0) {
+            if (pfd[0].revents) {
+                server_take_wake(s);
+            }
+            if (pfd[1].revents) {
+                ts_fail_connection(s);
+            }
+        }
+    }
+    /* Jobs may have come meanwhile. */
+    ts_wake(s);
+}
+
+/* How long the engine lets us sleep, in ms; -1: for ever. */
+static int server_timeout(TestServer *s)
+{
+    int64_t now = g_get_monotonic_time();
+    int64_t due = ts_engine_due(s, now);
+
+    if (due == INT64_MAX) {
+        return -1;
+    }
+    return due > now ? MIN((due - now + 999) / 1000, 10000) : 0;
+}
+
+static void server_poll(TestServer *s, int fd, int timeout)
 {
     struct pollfd pfd[2] = {
         { .fd = s->wake_fd, .events = POLLIN },
         { .fd = fd, .events = POLLIN },
     };
-    uint64_t count;
 
-    if (poll(pfd, fd >= 0 ? 2 : 1, -1) < 0) {
+    if (poll(pfd, fd >= 0 ? 2 : 1, timeout) <= 0) {
         return;
     }
     if (pfd[0].revents) {
-        ssize_t ret = read(s->wake_fd, &count, sizeof(count));
-
-        g_assert(ret == sizeof(count) || errno == EAGAIN);
+        server_take_wake(s);
     } else if (fd == s->conn_fd) {
         server_receive(s);
     } else {
@@ -303,7 +350,10 @@ static bool server_turn(TestServer *s)
     } else if (!held && !g_queue_is_empty(&s->deferred)) {
         server_handle_deferred(s);
     } else {
-        server_poll(s, held ? -1 : fd);
+        server_poll(s, held ? -1 : fd, held ? -1 : server_timeout(s));
+    }
+    if (!held) {
+        ts_engine_work(s);
     }
     return true;
 }
@@ -387,7 +437,7 @@ void ts_stop(TestServer *s)
     ts_changed_locked(s);
     ts_unlock(s);
     ts_fail_connection(s);
-    server_wake(s);
+    ts_wake(s);
     pthread_join(s->thread, NULL);
     s->started = false;
 
@@ -431,7 +481,7 @@ void ts_disconnect(TestServer *s)
     bool ok = true;
 
     ts_fail_connection(s);
-    server_wake(s);
+    ts_wake(s);
     if (ts_on_thread(s)) {
         return;
     }
@@ -471,7 +521,7 @@ static void server_set_held(TestServer *s, bool held)
     s->held = held;
     ts_changed_locked(s);
     ts_unlock(s);
-    server_wake(s);
+    ts_wake(s);
 }
 
 void ts_hold(TestServer *s)
@@ -556,7 +606,7 @@ bool ts_run(TestServer *s, void (*fn)(TestServer *s, void *opaque),
     }
     ts_lock(s);
     g_queue_push_tail(&s->jobs, &job);
-    server_wake(s);
+    ts_wake(s);
     /* A job that runs has deadlines of its own and uses our stack. */
     while (!job.done) {
         if (!ts_wait_change_locked(s, deadline) && !job.running) {

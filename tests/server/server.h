@@ -239,6 +239,8 @@ typedef struct TsWindow {
     uint8_t *ptr;                   /* NULL: by message only */
     size_t map_len;                 /* of the mapping behind @ptr */
     uint8_t *map_base;
+    uint64_t *dirty;                /* bits, while writes are logged */
+    uint64_t dirty_shift;           /* log2 of a bit's page */
 } TsWindow;
 
 typedef enum TsDmaWay {
@@ -301,8 +303,8 @@ void ts_standard_device(TestServer *s);
 
 /*
  * Called for @command instead of the built-in handling. Fill in @reply's
- * payload and fds; return 0 or the errno of an error reply, or -1 to let the
- * built-in handling go on.
+ * payload and fds; return 0 or the errno of an error reply, -1 to let the
+ * built-in handling go on, or TS_NO_REPLY (internal.h).
  */
 typedef int TsHandler(TestServer *s, TsMessage *request, TsMessage *reply,
                       void *opaque);
@@ -321,10 +323,10 @@ typedef struct TsRecord {
     uint16_t command;
     uint32_t flags;         /* of the header */
     unsigned nr_fds;
-    uint32_t index;         /* region or irq index */
+    uint32_t index;         /* region or irq index, feature */
     uint64_t offset;        /* region offset, IOVA, first vector */
     uint64_t count;         /* bytes, vectors */
-    uint32_t set_flags;     /* SET_IRQS' or DMA_MAP's */
+    uint32_t set_flags;     /* SET_IRQS', DMA_MAP's or DEVICE_FEATURE's */
     int error;              /* what was answered */
     size_t len;             /* of the payload's data part */
     uint8_t data[TS_LOG_DATA];
@@ -374,7 +376,7 @@ typedef enum TsMoveKind {
 typedef struct TsMove {
     TsMoveKind kind;
     int command;            /* whose reply; -1: any */
-    int index;              /* region or irq index; -1: any */
+    int index;              /* region or irq index, feature; -1: any */
     unsigned skip;          /* this many replies first as they should be */
     unsigned times;         /* 0: every one from then on */
     uint64_t a, b;

@@ -85,37 +85,50 @@ bool ts_message_pending(TestServer *s, int ms)
     return transport_wait(s->conn_fd, POLLIN, ts_deadline(ms)) == 0;
 }
 
-int ts_transport_send_raw(TestServer *s, int fd, const void *buf, size_t len,
-                          const int *fds, unsigned nr_fds)
+/* Puts @fds into @mh, whose control data goes to @control. */
+static void transport_add_fds(struct msghdr *mh, void *control,
+                              const int *fds, unsigned nr_fds)
+{
+    struct cmsghdr *cmsg;
+
+    mh->msg_control = control;
+    mh->msg_controllen = CMSG_SPACE(sizeof(int) * nr_fds);
+    memset(control, 0, mh->msg_controllen);
+    cmsg = CMSG_FIRSTHDR(mh);
+    cmsg->cmsg_level = SOL_SOCKET;
+    cmsg->cmsg_type = SCM_RIGHTS;
+    cmsg->cmsg_len = CMSG_LEN(sizeof(int) * nr_fds);
+    memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * nr_fds);
+}
+
+/* Both parts, the second of which may be empty; @fds on the first byte. */
+static int transport_send_parts(int fd, struct iovec iov[2], const int *fds,
+                                unsigned nr_fds)
 {
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(int) * TS_MAX_FDS)];
     } control;
     int64_t deadline = ts_deadline(TS_DEADLINE_MS);
-    size_t sent = 0;
+    bool first = true;
 
-    (void)s;
-    while (sent < len) {
-        struct iovec iov = { (char *)buf + sent, len - sent };
-        struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+    while (iov[0].iov_len || iov[1].iov_len) {
+        struct msghdr mh = { .msg_iov = iov, .msg_iovlen = 2 };
         ssize_t ret;
 
-        if (sent == 0 && nr_fds > 0) {
-            struct cmsghdr *cmsg;
-
-            memset(&control, 0, sizeof(control));
-            mh.msg_control = &control;
-            mh.msg_controllen = CMSG_SPACE(sizeof(int) * nr_fds);
-            cmsg = CMSG_FIRSTHDR(&mh);
-            cmsg->cmsg_level = SOL_SOCKET;
-            cmsg->cmsg_type = SCM_RIGHTS;
-            cmsg->cmsg_len = CMSG_LEN(sizeof(int) * nr_fds);
-            memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * nr_fds);
+        if (first && nr_fds > 0) {
+            transport_add_fds(&mh, &control, fds, nr_fds);
         }
         ret = sendmsg(fd, &mh, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (ret >= 0) {
-            sent += ret;
+            for (unsigned i = 0; i < 2; i++) {
+                size_t n = MIN((size_t)ret, iov[i].iov_len);
+
+                iov[i].iov_base = (char *)iov[i].iov_base + n;
+                iov[i].iov_len -= n;
+                ret -= n;
+            }
+            first = false;
         } else if (errno == EAGAIN) {
             int err = transport_wait(fd, POLLOUT, deadline);
 
@@ -127,6 +140,15 @@ int ts_transport_send_raw(TestServer *s, int fd, const void *buf, size_t len,
         }
     }
     return 0;
+}
+
+int ts_transport_send_raw(TestServer *s, int fd, const void *buf, size_t len,
+                          const int *fds, unsigned nr_fds)
+{
+    struct iovec iov[2] = { { (void *)buf, len }, { NULL, 0 } };
+
+    (void)s;
+    return transport_send_parts(fd, iov, fds, nr_fds);
 }
 
 GByteArray *ts_transport_flatten(TsMessage *msg)
@@ -142,15 +164,14 @@ GByteArray *ts_transport_flatten(TsMessage *msg)
 
 int ts_transport_send(TestServer *s, int fd, TsMessage *msg)
 {
-    GByteArray *bytes;
-    int err;
+    struct iovec iov[2] = {
+        { &msg->hdr, sizeof(msg->hdr) },
+        { msg->payload->data, msg->payload->len },
+    };
 
+    (void)s;
     msg->hdr.size = sizeof(msg->hdr) + msg->payload->len;
-    bytes = ts_transport_flatten(msg);
-    err = ts_transport_send_raw(s, fd, bytes->data, bytes->len,
-                                msg->fds, msg->nr_fds);
-    g_byte_array_unref(bytes);
-    return err;
+    return transport_send_parts(fd, iov, msg->fds, msg->nr_fds);
 }
 
 static int transport_take_fds(struct msghdr *mh, TsMessage *msg)
