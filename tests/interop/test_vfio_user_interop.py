@@ -9,6 +9,8 @@ was told by another process of the same server:
     config space   byte for byte, but for the registers that QEMU owns
     BARs           their sizes, and the first register of each
     reset          the same config space again
+    migration      blocked, with a reason that names the device: none of these
+                   servers speaks today's protocol of it
     leaving        the server ends well
 """
 
@@ -164,11 +166,20 @@ class VFIOUserInterop(VFIOUserSampleTest):
             self.assertEqual(value, declared.first[index],
                              f'first register of BAR {index}')
 
+    def check_migration(self, machine):
+        """Refused, and the device stays as it is."""
+        answer = machine.qmp('migrate', uri='file:/dev/null')
+        self.assertIn('vfio-user-pci dev: the server does not offer migration',
+                      answer.get('error', {}).get('desc', ''))
+        reasons = machine.cmd('query-migrate').get('blocked-reasons', [])
+        self.assertEqual(len(reasons), 1, reasons)
+
     def check_server(self, declared, server):
         """The whole scenario."""
         machine = self.launch(server)
         self.check_config(machine, declared)
         self.check_bars(machine, declared)
+        self.check_migration(machine)
         machine.cmd('system_reset')
         machine.event_wait('RESET')
         machine.map_config()
