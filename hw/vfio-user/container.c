@@ -253,6 +253,14 @@ static void vfio_user_container_backing(void *vaddr, VFIOUserBacking *b)
     }
 }
 
+/* The server will send commands of its own. */
+static void vfio_user_container_by_message(VFIOUserContainer *c)
+{
+    if (!c->udev->twin) {
+        vfio_user_conn_set_lockstep(c->udev->conn);
+    }
+}
+
 static void vfio_user_container_private_ram(VFIOUserContainer *c)
 {
     warn_report_once("vfio-user-pci %s: guest RAM is private: the server must "
@@ -260,9 +268,7 @@ static void vfio_user_container_private_ram(VFIOUserContainer *c)
                      "cannot; share it with -object memory-backend-memfd,"
                      "id=mem,size=...,share=on -machine memory-backend=mem",
                      c->udev->name);
-    if (!c->udev->twin) {
-        vfio_user_conn_set_lockstep(c->udev->conn);
-    }
+    vfio_user_container_by_message(c);
 }
 
 VFIOUserWindow *vfio_user_container_first(VFIOUserContainer *c)
@@ -359,7 +365,10 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
         trace_vfio_user_container_skip(c->udev->name, iova, size);
         return 0;
     }
-    if (b.fd < 0 && b.backend && !readonly) {
+    if (!c->udev->share_memory) {
+        b.fd = -1;
+        vfio_user_container_by_message(c);
+    } else if (b.fd < 0 && b.backend && !readonly) {
         vfio_user_container_private_ram(c);
     }
     for (at = 0; at < size && !ret; at += len) {

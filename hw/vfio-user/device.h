@@ -60,6 +60,8 @@ typedef struct VFIOUserLoad {
  * @config: config space as it was at the beginning: what realize works with,
  *     so that it cannot change between check and use
  * @as: what the server's DMA addresses; NULL at first
+ * @share_memory: windows come with a descriptor where guest memory has one; set
+ *     before the container is attached
  *
  * @ready: realize is over; from now on a failure is reported here, where
  *     before it became an Error
@@ -82,6 +84,7 @@ struct VFIOUserDevice {
     VFIOUserRegion *regions;
     uint8_t *config;
     AddressSpace *as;
+    bool share_memory;
 
     bool ready;
     bool reported;

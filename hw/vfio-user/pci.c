@@ -42,6 +42,7 @@ struct VFIOUserPCIDeviceClass {
 /**
  * VFIOUserPCIDevice: under the BQL
  * @socket: where the server is
+ * @dma_share: the server may have descriptors of guest memory
  * @udev: from realize to finalize
  * @iothread: looks after the socket while nobody waits; NULL: the shared one
  */
@@ -50,6 +51,7 @@ struct VFIOUserPCIDevice {
     SocketAddress *socket;
     uint32_t timeout_ms;
     uint32_t poll_max_us;
+    bool dma_share;
     VFIOUserDevice *udev;
     IOThread *iothread;
     IOThread *used_iothread;
@@ -208,6 +210,7 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
     if (!dev->udev) {
         return false;
     }
+    dev->udev->share_memory = dev->dma_share;
     vbasedev->name = g_steal_pointer(&name);
     vbasedev->file_ops = &vfio_user_device_file_ops;
     vfio_user_device_set_memory(dev->udev,
@@ -346,6 +349,7 @@ static const Property vfio_user_pci_properties[] = {
     DEFINE_PROP_UINT32("x-msg-timeout-ms", VFIOUserPCIDevice, timeout_ms,
                        5000),
     DEFINE_PROP_UINT32("x-poll-max-us", VFIOUserPCIDevice, poll_max_us, 50),
+    DEFINE_PROP_BOOL("dma-share", VFIOUserPCIDevice, dma_share, true),
     DEFINE_PROP_LINK("iothread", VFIOUserPCIDevice, iothread, TYPE_IOTHREAD,
                      IOThread *),
 };
@@ -374,6 +378,9 @@ static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
     object_class_property_set_description(klass, "x-poll-max-us",
         "Microseconds that a vCPU may spin for an answer where that is found "
         "to be quicker than sleeping, 0: never");
+    object_class_property_set_description(klass, "dma-share",
+        "Give the server descriptors of guest memory that is shared; off: its "
+        "DMA goes by messages, and it reaches what they name and no more");
     object_class_property_set_description(klass, "iothread",
         "IOThread that serves the connection while no vCPU waits on it");
 }

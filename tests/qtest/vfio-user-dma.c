@@ -387,6 +387,28 @@ static void test_private_ram_warning(void)
     vut_free(t);
 }
 
+/* The server gets no descriptor, though there are some, and does its DMA. */
+static void test_share_off(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) {
+        .stderr_file = true, .shared_ram = true, .device = ",dma-share=off",
+    });
+    g_autofree char *text = NULL;
+    TsRecord r;
+    TsWindow w;
+
+    for (unsigned i = 0; ts_log_get(t->s, (TsMatch) { VFIO_USER_DMA_MAP, -1,
+                                                      -1 }, i, &r); i++) {
+        g_assert_cmpuint(r.nr_fds, ==, 0);
+    }
+    g_assert(ts_dma_find(t->s, 64 * MIB, &w));
+    g_assert(!w.has_fd);
+    check_both_ways(t, 64 * MIB, TS_DMA_MESSAGE);
+    text = vut_stderr(t);
+    g_assert_cmpstr(text, ==, "");
+    vut_free(t);
+}
+
 static void test_no_warning_for_shared_ram(void)
 {
     VUTest *t = vut_new(&(VUTOptions) {
@@ -542,6 +564,7 @@ void vut_register_dma(void)
                  test_inside_access_one_socket);
     vut_add_test("vfio-user/dma/inside-access/no-crossing",
                  test_inside_access_no_crossing);
+    vut_add_test("vfio-user/dma/share-off", test_share_off);
     vut_add_test("vfio-user/dma/private-ram-warning",
                  test_private_ram_warning);
     vut_add_test("vfio-user/dma/no-warning-for-shared-ram",
