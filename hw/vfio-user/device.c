@@ -31,6 +31,7 @@
 #include "system/cpus.h"
 #include "qapi/error.h"
 #include "device.h"
+#include "sigbus.h"
 #include "trace.h"
 
 /* Callbacks of the connection ---------------------------------------------- */
@@ -545,7 +546,7 @@ static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
     return ret ? vfio_user_device_errno(ret) : len;
 }
 
-/* A mapping past the end of its file would kill us when it is touched. */
+/* Of a file that ends too early; one that is cut short later: sigbus.c. */
 static bool vfio_user_device_fd_covers(int fd, uint64_t off, uint64_t len)
 {
     struct stat st;
@@ -564,6 +565,7 @@ static void *vfio_user_device_mmap(VFIODevice *vbasedev, void *addr,
     VFIOUserRegion *region =
         vfio_user_device_range(udev, off, len, VFIO_USER_REGION_MMAP);
     uint64_t fd_off;
+    void *ret;
 
     if (!region) {
         return MAP_FAILED;
@@ -577,7 +579,11 @@ static void *vfio_user_device_mmap(VFIODevice *vbasedev, void *addr,
         errno = EINVAL;
         return MAP_FAILED;
     }
-    return mmap(addr, len, prot, flags, region->fd, fd_off);
+    ret = mmap(addr, len, prot, flags, region->fd, fd_off);
+    if (ret != MAP_FAILED) {
+        vfio_user_sigbus_add(udev, ret, len);
+    }
+    return ret;
 }
 
 static int vfio_user_device_get_info(VFIOUserDevice *udev,

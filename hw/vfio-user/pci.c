@@ -29,6 +29,7 @@
 #include "system/iothread.h"
 #include "connect.h"
 #include "device.h"
+#include "sigbus.h"
 
 #define TYPE_VFIO_USER_PCI "vfio-user-pci"
 OBJECT_DECLARE_TYPE(VFIOUserPCIDevice, VFIOUserPCIDeviceClass, VFIO_USER_PCI)
@@ -304,6 +305,8 @@ static void vfio_user_pci_finalize(Object *obj)
      * operations table nothing is asked of it.
      */
     if (dev->udev) {
+        /* The parent unmaps the regions. */
+        vfio_user_sigbus_remove(dev->udev);
         vfio_user_device_unref(dev->udev);
         dev->udev = NULL;
     }

@@ -474,6 +474,36 @@ static void test_mapped_at_offset(void)
 }
 
 /* Mapped areas follow the BAR when it moves, and go when it is disabled. */
+static TsRegion *cut_region;
+
+static void setup_cut(TestServer *s)
+{
+    cut_region = ts_region(s, 2, 0x10000, VFIO_USER_REGION_READABLE |
+                           VFIO_USER_REGION_WRITEABLE | VFIO_USER_REGION_MMAP);
+}
+
+/*
+ * The file behind a mapped region is cut short while QEMU uses it: what is
+ * missing reads as ones, the device is lost, QEMU goes on.
+ */
+static void test_mapped_cut(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) {
+        .setup = setup_cut, .stderr_file = true,
+    });
+    QPCIBar bar2 = map_bar(t, 2), bar0 = map_bar(t, 0);
+
+    bar_write(t, bar2, 0x2000, 4, 0x12345678);
+    g_assert_cmphex(bar_read(t, bar2, 0x2000, 4), ==, 0x12345678);
+    g_assert_cmpint(ftruncate(cut_region->fd, 0x1000), ==, 0);
+    g_assert_cmphex(bar_read(t, bar2, 0x2000, 4), ==, 0xffffffff);
+    vut_wait_stderr(t, "cut short the file behind a mapped region");
+    bar_write(t, bar2, 0x3000, 4, 1);
+    g_assert_cmphex(bar_read(t, bar2, 0x8ffc, 4), ==, 0xffffffff);
+    g_assert_cmphex(bar_read(t, bar0, 0, 4), ==, 0xffffffff);
+    vut_free(t);
+}
+
 static void test_mapped_moves(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { 0 });
@@ -526,4 +556,5 @@ void vut_register_region(void)
     vut_add_test("vfio-user/region/mapped/sparse", test_mapped_sparse);
     vut_add_test("vfio-user/region/mapped/at-offset", test_mapped_at_offset);
     vut_add_test("vfio-user/region/mapped/moves", test_mapped_moves);
+    vut_add_test("vfio-user/region/mapped/cut", test_mapped_cut);
 }
