@@ -656,6 +656,7 @@ static int vfio_user_device_reset(VFIOUserDevice *udev)
         vfio_user_device_reset_later(udev);
         return 0;
     }
+    vfio_user_migration_resetting(udev);
     ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
                                 NULL);
     vfio_user_migration_was_reset(udev);

@@ -412,9 +412,16 @@ static int vfio_user_migration_set_state(VFIOUserDevice *udev,
     return 0;
 }
 
+void vfio_user_migration_resetting(VFIOUserDevice *udev)
+{
+    qatomic_set(&udev->mig.resetting, true);
+}
+
+/* In this order: who reads the stream meanwhile sees one of the two. */
 void vfio_user_migration_was_reset(VFIOUserDevice *udev)
 {
     qatomic_set(&udev->mig.was_reset, true);
+    qatomic_store_release(&udev->mig.resetting, false);
 }
 
 /* VFIO_DEVICE_FEATURE ------------------------------------------------------------ */

@@ -17,7 +17,7 @@ typedef struct VFIOUserDevice VFIOUserDevice;
 
 /* Messages of device state at the server at once, and bytes in all of them. */
 #define VFIO_USER_MIG_MAX_CHUNKS    16u
-#define VFIO_USER_MIG_MAX_AHEAD     (4u * 1024 * 1024)
+#define VFIO_USER_MIG_MAX_AHEAD     (2u * 1024 * 1024)
 
 typedef struct VFIOUserStateMsg VFIOUserStateMsg;
 
@@ -26,6 +26,7 @@ typedef struct VFIOUserStateMsg VFIOUserStateMsg;
  * @data: room for what a READ brings; NULL for a WRITE
  * @have, @pos: bytes that came, and of these the next one to hand out
  * @arrived: @have is valid
+ * @direct: the data is not in @data but in the reader's memory
  * @stopped: asked for in STOP_COPY
  */
 typedef struct VFIOUserMigChunk {
@@ -38,6 +39,7 @@ typedef struct VFIOUserMigChunk {
     uint32_t have;
     uint32_t pos;
     bool arrived;
+    bool direct;
     bool stopped;
 } VFIOUserMigChunk;
 
@@ -48,7 +50,8 @@ typedef struct VFIOUserMigChunk {
  *     vfio_user_migration_probe(): VFIO_USER_MIGRATION_*; DMA logging; feature
  *     MIG_DATA_SIZE
  *
- * @lock: what follows, but for @was_reset and @hung, which are atomic
+ * @lock: what follows, but for @resetting, @was_reset and @hung, which are
+ *     atomic
  * @state: of the device at the server; -1 when a transition failed
  * @wanted: what hw/vfio believes it is in
  * @chunks: a ring; @nr of them from @head on are on their way or hold data
@@ -56,6 +59,7 @@ typedef struct VFIOUserMigChunk {
  * @more: the server has not yet said that there is no more for now
  * @ended: nothing follows
  * @unanswered: changes of state that nobody waits for
+ * @resetting: a reset is on its way
  * @was_reset: the device is in RUNNING since, which nobody has looked at yet
  * @lost: that was in the middle of the stream, which is worthless
  * @error: the stream failed: -errno
@@ -81,6 +85,7 @@ typedef struct VFIOUserMigration {
     bool more;
     bool ended;
     QSIMPLEQ_HEAD(, VFIOUserStateMsg) unanswered;
+    bool resetting;
     bool was_reset;
     bool lost;
     int error;
@@ -152,7 +157,11 @@ ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len);
 ssize_t vfio_user_stream_write(VFIOUserDevice *udev, const void *buf,
                                size_t len);
 
-/* The device was reset: it is running, and a stream has lost its meaning. */
+/*
+ * The device is about to be reset, and was reset: it is running, and a stream
+ * has lost its meaning.
+ */
+void vfio_user_migration_resetting(VFIOUserDevice *udev);
 void vfio_user_migration_was_reset(VFIOUserDevice *udev);
 
 /* The last change of state got no answer: nothing else will for now. */

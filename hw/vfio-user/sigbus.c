@@ -195,11 +195,38 @@ void vfio_user_sigbus_add(VFIOUserDevice *udev, void *addr, size_t len)
     }
 }
 
+/* The last mapping is gone: leave everything as it was found. */
+static void vfio_user_sigbus_cleanup(void)
+{
+    struct sigaction now;
+
+    if (!vfio_user_sigbus_ready) {
+        return;
+    }
+    sigaction(SIGBUS, NULL, &now);
+    if (now.sa_flags & SA_SIGINFO &&
+        now.sa_sigaction == vfio_user_sigbus_handler) {
+        sigaction(SIGBUS, &vfio_user_sigbus_before, NULL);
+    }
+    event_notifier_set_handler(&vfio_user_sigbus_event, NULL);
+    event_notifier_cleanup(&vfio_user_sigbus_event);
+    vfio_user_sigbus_ready = false;
+}
+
 void vfio_user_sigbus_remove(VFIOUserDevice *udev)
 {
+    bool any = false;
+
     for (unsigned i = 0; i < vfio_user_sigbus_used; i++) {
-        if (vfio_user_sigbus_table[i].udev == udev) {
-            qatomic_set(&vfio_user_sigbus_table[i].len, 0);
+        VFIOUserMapping *mapping = &vfio_user_sigbus_table[i];
+
+        if (mapping->udev == udev) {
+            qatomic_set(&mapping->len, 0);
+            mapping->udev = NULL;
         }
+        any |= mapping->len;
+    }
+    if (!any) {
+        vfio_user_sigbus_cleanup();
     }
 }

@@ -197,7 +197,16 @@ static bool vut_stderr_has(VUTest *t, const char *text)
 
 void vut_wait_stderr(VUTest *t, const char *text)
 {
-    VUT_WAIT(vut_stderr_has(t, text));
+    int64_t end = g_get_monotonic_time() + VUT_TIMEOUT_MS * 1000;
+
+    while (!vut_stderr_has(t, text)) {
+        if (g_get_monotonic_time() > end) {
+            g_autofree char *log = vut_stderr(t);
+
+            g_error("waited in vain for '%s' in: %s", text, log);
+        }
+        g_usleep(500);
+    }
 }
 
 char *vut_add(VUTest *t, const char *id, const char *socket,
