@@ -9,8 +9,8 @@ cd "$(dirname "$0")/.."
 deps=${DEPS_DIR:-build/deps}
 out=build/guest
 
-newer=$(find scripts/guest "$deps/linux/version" -newer "$out/initrd" \
-        2>/dev/null | head -n 1 || true)
+newer=$(find scripts/guest tests/server/engine.h "$deps/linux/version" \
+        -newer "$out/initrd" 2>/dev/null | head -n 1 || true)
 if [ -f "$out/initrd" ] && [ -f "$out/vmlinux" ] && [ -z "$newer" ]; then
     exit 0
 fi

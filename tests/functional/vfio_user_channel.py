@@ -30,10 +30,11 @@ MACHINES = {
 }
 
 
-def guest_arguments(memory, kernel, initrd, append=''):
-    """QEMU's arguments for a guest with shared RAM."""
+def guest_arguments(memory, kernel, initrd, append='', share='on'):
+    """QEMU's arguments for a guest with shared or private RAM."""
     return ['-cpu', 'qemu64', '-m', memory,
-            '-object', f'memory-backend-memfd,id=mem,size={memory},share=on',
+            '-object',
+            f'memory-backend-memfd,id=mem,size={memory},share={share}',
             '-nodefaults', '-no-user-config',
             '-kernel', str(kernel), '-initrd', str(initrd),
             '-append', f'{KERNEL_COMMAND_LINE} {append}'.rstrip()]

@@ -28,26 +28,31 @@ class VFIOUserGuestTest(VFIOUserTest):
                 self.skipTest(f'no {path}: build the guest with "make", or '
                               'name its directory in VFIO_USER_GUEST_DIR')
 
-    def boot(self, *args, machine='q35', memory='512M', append=''):
-        """Boot a guest with shared RAM and more QEMU arguments."""
-        vm = self.get_vm(name='guest')
+    def launch_guest(self, *args, name='guest', machine='q35', memory='512M',
+                     append='', share='on'):
+        """Start a guest, whose RAM is shared, with more QEMU arguments."""
+        vm = self.get_vm(name=name)
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         os.set_inheritable(theirs.fileno(), True)
-        console = self.log_file('guest-console.log')
+        console = self.log_file(f'{name}-console.log')
         self.console_log_name = console
-        self.logs += [console, self.log_file('guest.log')]
+        self.logs += [console, self.log_file(f'{name}.log')]
         vm.set_machine(f'{MACHINES[machine]},memory-backend=mem')
         vm.add_args('-accel', os.getenv('VFIO_USER_TEST_ACCEL', 'tcg'),
                     *guest_arguments(memory, self.kernel, self.initrd,
-                                     append),
+                                     append, share),
                     '-chardev', f'file,id=console,path={console}',
                     '-serial', 'chardev:console',
                     '-chardev', f'socket,id=agent,fd={theirs.fileno()}',
                     '-serial', 'chardev:agent', *args)
         vm.launch()
         theirs.close()
-        guest = Guest(vm, ours, self.fail_with_logs)
+        return Guest(vm, ours, self.fail_with_logs)
+
+    def boot(self, *args, **options):
+        """The same, and wait until it is up."""
+        guest = self.launch_guest(*args, **options)
         guest.wait_boot()
         return guest
 
