@@ -208,41 +208,49 @@ static void vfio_user_chan_advance(VFIOUserTx *tx, size_t len)
     tx->nr_iov = nr;
 }
 
-static ssize_t vfio_user_chan_send_small(VFIOUserChan *chan, VFIOUserTx *tx,
-                                         size_t len)
+/* Copy a small message together. Returns its length, 0 if it is not small. */
+static size_t vfio_user_chan_gather(const VFIOUserTx *tx, char *buf)
 {
-    char buf[VFIO_USER_CHAN_SMALL];
+    size_t len = 0;
 
-    iov_to_buf(tx->iov, tx->nr_iov, 0, buf, len);
-    return RETRY_ON_EINTR(send(chan->fd, buf, len,
-                               MSG_DONTWAIT | MSG_NOSIGNAL));
+    for (unsigned i = 0; i < tx->nr_iov; i++) {
+        if (tx->iov[i].iov_len > VFIO_USER_CHAN_SMALL - len) {
+            return 0;
+        }
+        memcpy(buf + len, tx->iov[i].iov_base, tx->iov[i].iov_len);
+        len += tx->iov[i].iov_len;
+    }
+    return len;
 }
 
-int vfio_user_chan_send(VFIOUserChan *chan, VFIOUserTx *tx)
+static ssize_t vfio_user_chan_sendmsg(VFIOUserChan *chan, VFIOUserTx *tx)
 {
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(int) * VFIO_USER_MAX_MSG_FDS)];
     } control;
+    struct msghdr msg = {
+        .msg_iov = tx->iov,
+        .msg_iovlen = tx->nr_iov,
+    };
 
+    if (tx->nr_fds) {
+        memset(&control, 0, sizeof(control));
+        vfio_user_chan_put_fds(&msg, &control, tx->fds, tx->nr_fds);
+    }
+    return RETRY_ON_EINTR(sendmsg(chan->fd, &msg,
+                                  MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+int vfio_user_chan_send(VFIOUserChan *chan, VFIOUserTx *tx)
+{
     while (tx->nr_iov) {
-        struct msghdr msg = {
-            .msg_iov = tx->iov,
-            .msg_iovlen = tx->nr_iov,
-        };
-        size_t len = iov_size(tx->iov, tx->nr_iov);
-        ssize_t ret;
+        char small[VFIO_USER_CHAN_SMALL];
+        size_t len = tx->nr_fds ? 0 : vfio_user_chan_gather(tx, small);
+        ssize_t ret = len ? RETRY_ON_EINTR(send(chan->fd, small, len,
+                                                MSG_DONTWAIT | MSG_NOSIGNAL))
+                          : vfio_user_chan_sendmsg(chan, tx);
 
-        if (tx->nr_fds) {
-            memset(&control, 0, sizeof(control));
-            vfio_user_chan_put_fds(&msg, &control, tx->fds, tx->nr_fds);
-        }
-        if (!tx->nr_fds && len <= VFIO_USER_CHAN_SMALL) {
-            ret = vfio_user_chan_send_small(chan, tx, len);
-        } else {
-            ret = RETRY_ON_EINTR(sendmsg(chan->fd, &msg,
-                                         MSG_DONTWAIT | MSG_NOSIGNAL));
-        }
         if (ret < 0) {
             return -errno;
         }

@@ -75,8 +75,9 @@ static unsigned vfio_user_conn_rx_deliver_locked(VFIOUserConn *conn,
 
     req->ret = vfio_user_conn_rx_errno(&conn->rx.header);
     req->in_len = conn->rx.got;
-    req->nr_in_fds = nr_fds;
-    kept = MIN(nr_fds, req->max_in_fds);
+    /* With an error nobody looks for descriptors. */
+    req->nr_in_fds = req->ret ? 0 : nr_fds;
+    kept = MIN(req->nr_in_fds, req->max_in_fds);
     if (kept) {
         memcpy(req->in_fds, fds, kept * sizeof(int));
     }
@@ -454,7 +455,8 @@ static int vfio_user_conn_rx_work(VFIOUserConn *conn)
     if (len == -EAGAIN) {
         return -EAGAIN;
     }
-    if (len == 0) {
+    /* Reset: it had not read everything. */
+    if (len == 0 || len == -ECONNRESET) {
         error_setg(&err, "the server closed the connection");
     } else if (len < 0) {
         error_setg_errno(&err, -len, "cannot receive from the server");

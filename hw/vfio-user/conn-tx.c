@@ -27,11 +27,10 @@
 static int vfio_user_conn_tx_try_locked(VFIOUserConn *conn,
                                         VFIOUserConnTx *tx)
 {
-    size_t before = iov_size(tx->msg.iov, tx->msg.nr_iov);
+    const void *before = tx->msg.iov[0].iov_base;
     int ret = vfio_user_chan_send(&conn->chan, &tx->msg);
 
-    if (ret == -EAGAIN &&
-        iov_size(tx->msg.iov, tx->msg.nr_iov) != before) {
+    if (ret == -EAGAIN && tx->msg.iov[0].iov_base != before) {
         tx->started = true;
     }
     return ret;
@@ -41,11 +40,20 @@ static void vfio_user_conn_tx_failed(VFIOUserConn *conn, int ret)
 {
     Error *err = NULL;
 
-    error_setg_errno(&err, -ret, "cannot send to the server");
+    if (ret == -EPIPE || ret == -ECONNRESET) {
+        error_setg(&err, "the server closed the connection");
+    } else {
+        error_setg_errno(&err, -ret, "cannot send to the server");
+    }
     vfio_user_conn_fail(conn, err);
 }
 
-/* Something was queued: see to it that somebody sends it. */
+/*
+ * The queue is no longer empty: see to it that somebody sends it. For what
+ * joins the queue after that this has been done. Whoever drives takes an
+ * interest in the socket's room until the queue is empty, and hands that on
+ * when it leaves.
+ */
 static void vfio_user_conn_tx_alert(VFIOUserConn *conn)
 {
     bool polls;
@@ -64,10 +72,12 @@ static void vfio_user_conn_tx_alert(VFIOUserConn *conn)
 int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
 {
     int ret = -EAGAIN;
+    bool first;
 
     tx->queued = tx->started = tx->sent = false;
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
-        if (QSIMPLEQ_EMPTY(&conn->tx_queue)) {
+        first = QSIMPLEQ_EMPTY(&conn->tx_queue);
+        if (first) {
             ret = vfio_user_conn_tx_try_locked(conn, tx);
         }
         if (ret == -EAGAIN) {
@@ -79,7 +89,9 @@ int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
 
     if (ret == -EAGAIN) {
         trace_vfio_user_conn_tx_full(conn->name, tx->header.command);
-        vfio_user_conn_tx_alert(conn);
+        if (first) {
+            vfio_user_conn_tx_alert(conn);
+        }
     } else if (ret) {
         vfio_user_conn_tx_failed(conn, ret);
         ret = -EPIPE;
@@ -264,10 +276,12 @@ int vfio_user_conn_tx_write(VFIOUserConn *conn,
     int ret;
 
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
+        bool first = QSIMPLEQ_EMPTY(&conn->tx_queue);
+
         ret = vfio_user_conn_write_now_locked(conn, entry);
         if (ret == -EAGAIN && conn->nr_backlog < VFIO_USER_CONN_MAX_BACKLOG) {
             vfio_user_conn_multi_add_locked(conn, entry);
-            ret = -EINPROGRESS;
+            ret = first ? -EINPROGRESS : 0;
         }
     }
     return vfio_user_conn_tx_outcome(conn, ret);

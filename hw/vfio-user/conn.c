@@ -269,18 +269,21 @@ static int64_t vfio_user_conn_deadline(VFIOUserConn *conn,
 static void vfio_user_conn_set_tx(VFIOUserConnTx *tx,
                                   const VFIOUserRequest *req, uint32_t flags)
 {
+    size_t size = sizeof(tx->header);
+
     assert(req->nr_out <= VFIO_USER_CONN_MAX_IOV);
-    tx->header = (struct vfio_user_header) {
-        .id = req->id,
-        .command = req->command,
-        .size = sizeof(tx->header) + iov_size(req->out, req->nr_out),
-        .flags = VFIO_USER_TYPE_COMMAND | flags,
-    };
     tx->msg.iov[0].iov_base = &tx->header;
     tx->msg.iov[0].iov_len = sizeof(tx->header);
     for (unsigned i = 0; i < req->nr_out; i++) {
         tx->msg.iov[1 + i] = req->out[i];
+        size += req->out[i].iov_len;
     }
+    tx->header = (struct vfio_user_header) {
+        .id = req->id,
+        .command = req->command,
+        .size = size,
+        .flags = VFIO_USER_TYPE_COMMAND | flags,
+    };
     tx->msg.nr_iov = 1 + req->nr_out;
     tx->msg.fds = req->fds;
     tx->msg.nr_fds = req->nr_fds;
@@ -350,27 +353,26 @@ static void vfio_user_conn_detach_locked(VFIOUserConn *conn,
     }
 }
 
-static void vfio_user_conn_put_sent_slot_locked(VFIOUserConn *conn,
+/* Returns true when the driver may be waiting for this very slot, in poll(). */
+static bool vfio_user_conn_put_sent_slot_locked(VFIOUserConn *conn,
                                                 VFIOUserConnSlot *slot)
 {
     vfio_user_conn_put_slot_locked(conn, slot);
-    /* The driver may be waiting for this very slot, in poll(). */
-    if (conn->driver_polls && (conn->lockstep || conn->nr_free == 1)) {
-        event_notifier_set(&conn->kick);
-    }
+    return conn->driver_polls && (conn->lockstep || conn->nr_free == 1);
 }
 
 /*
  * The message is out, or never will be (@ret). Until now the slot stayed
  * ours, whatever the server may have answered meanwhile. Returns true when @req
- * has its outcome.
+ * has its outcome; sets @kick when the driver must be told of the slot.
  */
-static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
-                                VFIOUserRequest *req, int ret)
+static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
+                                       VFIOUserConnSlot *slot,
+                                       VFIOUserRequest *req, int ret,
+                                       bool *kick)
 {
     bool receiving;
 
-    QEMU_LOCK_GUARD(&conn->lock);
     if (ret == -ETIMEDOUT || conn->failed) {
         while (conn->rx_busy && conn->rx.req == req) {
             qemu_cond_wait(&conn->rx_idle, &conn->lock);
@@ -378,7 +380,7 @@ static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
     }
     slot->sending = false;
     if (slot->replied) {
-        vfio_user_conn_put_sent_slot_locked(conn, slot);
+        *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
         return true;
     }
     if (ret != -ETIMEDOUT && !(conn->failed && req->done)) {
@@ -388,12 +390,26 @@ static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
     vfio_user_conn_detach_locked(conn, req);
     if (ret == -ETIMEDOUT && !receiving) {
         /* The server never saw it: there will be no reply to drop. */
-        vfio_user_conn_put_sent_slot_locked(conn, slot);
+        *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
     } else {
         slot->req = NULL;
     }
     vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : ret);
     return true;
+}
+
+static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
+                                VFIOUserRequest *req, int ret)
+{
+    bool finished, kick = false;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        finished = vfio_user_conn_sent_locked(conn, slot, req, ret, &kick);
+    }
+    if (kick) {
+        event_notifier_set(&conn->kick);
+    }
+    return finished;
 }
 
 void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
@@ -437,6 +453,22 @@ static void vfio_user_conn_abandon_locked(VFIOUserConn *conn,
     }
     vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : -ETIMEDOUT);
     trace_vfio_user_conn_give_up(conn->name, req->id, req->command, req->ret);
+}
+
+/*
+ * Bytes of the reply that are in the channel's buffer have not begun to arrive:
+ * the driver looks at @in when it moves them.
+ */
+bool vfio_user_conn_redirect(VFIOUserConn *conn, VFIOUserRequest *req,
+                             struct iovec *in, void *buf)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+
+    if (req->state == VFIO_USER_REQUEST_DONE || conn->rx.req == req) {
+        return false;
+    }
+    in->iov_base = buf;
+    return true;
 }
 
 int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req)

@@ -87,7 +87,7 @@ typedef enum VFIOUserRequestState {
  *     -ETIMEDOUT when the deadline passed (the reply is dropped should it
  *     still come); -EPIPE when the connection is lost
  * @in_len: bytes of payload received
- * @nr_in_fds: descriptors that came, stored or not
+ * @nr_in_fds: descriptors that came, stored or not; 0 unless @ret is 0
  */
 typedef struct VFIOUserRequest {
     uint16_t command;
@@ -202,6 +202,17 @@ void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req);
  * Returns @req->ret. Any thread.
  */
 int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/**
+ * vfio_user_conn_redirect: have the reply's payload stored somewhere else
+ * @in: one of the request's own @in
+ * @buf: replaces its memory, with as many bytes
+ *
+ * Returns false, and nothing has changed, when the reply has begun to arrive or
+ * is there. Any thread.
+ */
+bool vfio_user_conn_redirect(VFIOUserConn *conn, VFIOUserRequest *req,
+                             struct iovec *in, void *buf);
 
 /**
  * vfio_user_conn_wait_until: wait for a reply, but not for ever

@@ -40,8 +40,11 @@
 
 /* What hw/vfio takes for the size of a state that it knows nothing about. */
 #define VFIO_USER_MIG_UNKNOWN       (100 * GiB)
-/* As large as hw/vfio's buffer. */
-#define VFIO_USER_MIG_MAX_CHUNK     (1 * MiB)
+/*
+ * Less than hw/vfio's buffer: all messages on their way should fit into a cache
+ * together. Smaller ones cost the server more than that is worth.
+ */
+#define VFIO_USER_MIG_MAX_CHUNK     (512 * KiB)
 /* Longest wait for an estimate, which is made with the BQL held at times. */
 #define VFIO_USER_MIG_ESTIMATE_MS   20
 
@@ -104,7 +107,7 @@ static void vfio_user_stream_ask(VFIOUserDevice *udev)
     if (!chunk->data) {
         chunk->data = g_malloc(m->size);
     }
-    chunk->arrived = false;
+    chunk->arrived = chunk->direct = false;
     chunk->stopped = m->state == VFIO_USER_MIG_STOP_COPY;
     chunk->have = chunk->pos = 0;
     chunk->out = (struct vfio_user_mig_data) {
@@ -161,6 +164,13 @@ static void vfio_user_stream_account(VFIOUserMigration *m,
     }
 }
 
+/* The stream has lost its meaning, or will once the server gets to it. */
+static bool vfio_user_stream_was_reset(VFIOUserMigration *m)
+{
+    return m->lost || qatomic_load_acquire(&m->resetting) ||
+           qatomic_read(&m->was_reset);
+}
+
 /* The outcome of a chunk that was answered: 0 or -errno, which is reported. */
 static int vfio_user_stream_arrive(VFIOUserDevice *udev,
                                    VFIOUserMigChunk *chunk)
@@ -173,7 +183,8 @@ static int vfio_user_stream_arrive(VFIOUserDevice *udev,
     if (ret == -ETIMEDOUT) {
         error_setg(&err, "the server did not answer in time");
     } else if (ret) {
-        error_setg(&err, "%s", strerror(-ret));
+        error_setg(&err, "%s", vfio_user_stream_was_reset(m) ?
+                   "the device was reset meanwhile" : strerror(-ret));
     } else if (!vfio_user_wire_check_mig_data(&chunk->reply, chunk->req.in_len,
                                               m->size, &err)) {
         error_prepend(&err, "MIG_DATA_READ: ");
@@ -190,8 +201,12 @@ static int vfio_user_stream_arrive(VFIOUserDevice *udev,
     return ret;
 }
 
-/* Wait until the chunk at the head holds data. As vfio_user_stream_read. */
-static int vfio_user_stream_fetch(VFIOUserDevice *udev)
+/*
+ * Wait until the chunk at the head holds data. As vfio_user_stream_read; when
+ * there is room in @buf for all that was asked for, its data may be there
+ * already (@direct), which saves a copy.
+ */
+static int vfio_user_stream_fetch(VFIOUserDevice *udev, void *buf, size_t len)
 {
     VFIOUserMigration *m = &udev->mig;
     VFIOUserMigChunk *chunk;
@@ -207,6 +222,9 @@ static int vfio_user_stream_fetch(VFIOUserDevice *udev)
         }
         chunk = vfio_user_stream_chunk(m, 0);
         if (!chunk->arrived) {
+            chunk->direct = len >= m->size &&
+                            vfio_user_conn_redirect(udev->conn, &chunk->req,
+                                                    &chunk->in_iov[1], buf);
             vfio_user_conn_wait(udev->conn, &chunk->req);
             ret = vfio_user_stream_arrive(udev, chunk);
             if (ret) {
@@ -225,7 +243,7 @@ static int vfio_user_stream_usable(VFIOUserDevice *udev, const char *what)
 {
     VFIOUserMigration *m = &udev->mig;
 
-    if (!m->error && (m->lost || qatomic_read(&m->was_reset))) {
+    if (!m->error && vfio_user_stream_was_reset(m)) {
         error_report("vfio-user-pci %s: %s device state failed: the device was "
                      "reset meanwhile", udev->name, what);
         m->error = -ENODEV;
@@ -233,11 +251,39 @@ static int vfio_user_stream_usable(VFIOUserDevice *udev, const char *what)
     return m->error;
 }
 
-ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len)
+/* As vfio_user_stream_read(), up to the end of one message. */
+static ssize_t vfio_user_stream_read_chunk(VFIOUserDevice *udev, void *buf,
+                                           size_t len)
 {
     VFIOUserMigration *m = &udev->mig;
     VFIOUserMigChunk *chunk;
-    int ret;
+    int ret = vfio_user_stream_fetch(udev, buf, len);
+
+    if (ret <= 0) {
+        return ret;
+    }
+    chunk = vfio_user_stream_chunk(m, 0);
+    len = MIN(len, chunk->have - chunk->pos);
+    if (!chunk->direct) {
+        memcpy(buf, chunk->data + chunk->pos, len);
+    }
+    chunk->pos += len;
+    if (chunk->pos == chunk->have) {
+        vfio_user_stream_drop_head(m);
+        vfio_user_stream_ask_ahead(udev, false);
+    }
+    return len;
+}
+
+/*
+ * Several messages fill one buffer: hw/vfio reads one buffer between two lots
+ * of RAM, and a device must not make state faster than it is read.
+ */
+ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len)
+{
+    VFIOUserMigration *m = &udev->mig;
+    size_t done = 0;
+    ssize_t ret;
 
     QEMU_LOCK_GUARD(&m->lock);
     ret = vfio_user_stream_usable(udev, "reading");
@@ -248,19 +294,11 @@ ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len)
     if (!vfio_user_migration_is_saving(m->state)) {
         return -EINVAL;
     }
-    ret = vfio_user_stream_fetch(udev);
-    if (ret <= 0) {
-        return ret;
-    }
-    chunk = vfio_user_stream_chunk(m, 0);
-    len = MIN(len, chunk->have - chunk->pos);
-    memcpy(buf, chunk->data + chunk->pos, len);
-    chunk->pos += len;
-    if (chunk->pos == chunk->have) {
-        vfio_user_stream_drop_head(m);
-        vfio_user_stream_ask_ahead(udev, false);
-    }
-    return len;
+    do {
+        ret = vfio_user_stream_read_chunk(udev, buf + done, len - done);
+        done += MAX(ret, 0);
+    } while (ret > 0 && done < len && m->more);
+    return done ? done : ret;
 }
 
 /* Look at what has come, without waiting beyond @until for the first. */
@@ -307,6 +345,12 @@ int vfio_user_stream_precopy_info(VFIOUserDevice *udev,
     bool initial;
 
     QEMU_LOCK_GUARD(&m->lock);
+    if (!vfio_user_migration_settle(udev, 0)) {
+        /* Not known to be in pre-copy yet: the first read waits for that. */
+        info->initial_bytes = VFIO_USER_MIG_UNKNOWN;
+        info->dirty_bytes = 0;
+        return 0;
+    }
     if (m->state != VFIO_USER_MIG_PRE_COPY &&
         m->state != VFIO_USER_MIG_PRE_COPY_P2P) {
         return -EINVAL;

@@ -55,7 +55,7 @@ class VFIOUserMigrationStream(VFIOUserMigrationTest):
 
     def test_precopy_goes_on(self):
         """While the device runs, state becomes stale and is sent again."""
-        self.check_server('migration size=1M precopy=4M per-second=10M p2p '
+        self.check_server('migration size=1M precopy=4M per-second=1M p2p '
                           'logging', state=5 * MIB)
 
     def test_precopy_trickles(self):
