@@ -19,12 +19,17 @@ LOW, HIGH = 0.5, 8.0
 RATES = ('MB/s', '1/s')
 SECTIONS = (('engine-', 'Engine alone'),
             ('guest-kvm-', 'QEMU, guest under KVM'),
-            ('guest-', 'QEMU, guest under TCG'))
+            ('guest-', 'QEMU, guest under TCG'),
+            ('mig-', 'QEMU, migration'))
 # What the project aims at: cost relative to the floor.
 AIMS = (('engine-read', 'p50', 1.15), ('engine-read', 'p99', 1.5),
         ('guest-read', 'p50', 1.25), ('guest-write', 'p50', 1.3),
         ('engine-write', 'p50', 1.3), ('engine-dma', '1m', 1 / 0.7),
-        ('guest-dma', '1m', 1 / 0.7), ('engine-windows', '', 1.5))
+        ('guest-dma', '1m', 1 / 0.7), ('engine-windows', '', 1.5),
+        ('mig-stream-save', '', 1 / 0.8), ('mig-stream-load', '', 1 / 0.8),
+        ('mig-dirty', '64g', 0.2))
+# Microseconds of downtime beyond the server's own
+AIM_DOWNTIME = ('mig-downtime-1m', 10000)
 
 
 def place(cost):
@@ -51,7 +56,10 @@ def amount(value, unit):
     return '%.0f %s' % (value, unit)
 
 
-def aim_of(name):
+def aim_of(figure):
+    name = figure['name']
+    if name == AIM_DOWNTIME[0]:
+        return 1 + AIM_DOWNTIME[1] / figure['floor']
     for prefix, suffix, aim in AIMS:
         if name.startswith(prefix) and name.endswith(suffix):
             return aim
@@ -80,6 +88,8 @@ def floor_keys(figure):
     def middle(key):
         values = [r[key] for r in figure['rounds'] if key in r]
         return statistics.median(values) if values else math.inf
+    if 'floor' in figure['rounds'][0]:
+        return ('floor',)
     return (min(('block', 'spin'),
                 key=lambda k: abs(middle(k) - figure['floor'])),)
 
@@ -95,7 +105,7 @@ def draw_figure(figure, x, y):
     out = ['<rect x="%.1f" y="%.1f" width="%.1f" height="10" class="floor"/>'
            % (x + low, y - 5, max(high - low, 1.5))]
     low, high = spread(figure, ('ours',))
-    aim = aim_of(figure['name'])
+    aim = aim_of(figure)
     colour = '#1f6fb4' if aim is None else (
         '#1b8a4b' if cost <= aim else '#c8501e')
     out.append(line(x + low, y, x + high, y,
@@ -151,14 +161,16 @@ LEGEND = ('Dot: median of the rounds, bar: their spread; grey: spread of the '
           'Floor: the better of a blocking and a spinning raw client at the '
           'same server process.',
           'Guest reads and writes: without the cost of a register inside '
-          'QEMU (local).')
+          'QEMU (local).',
+          'Migration: streams against a socketpair; downtime against the '
+          'server alone; dirty pages against one window at a time.')
 
 
 def rows_of(results):
     """Section titles and names of figures, from top to bottom."""
     names = list(dict.fromkeys(f['name'] for f in results))
     rows = []
-    for prefix, title in (SECTIONS[0], SECTIONS[2], SECTIONS[1]):
+    for prefix, title in (SECTIONS[0], SECTIONS[2], SECTIONS[1], SECTIONS[3]):
         mine = [n for n in names
                 if next(p for p, _ in SECTIONS if n.startswith(p)) == prefix]
         if mine:
@@ -194,4 +206,4 @@ def draw(results):
         body.append(text(12, bottom + 20 + 15 * i, words, 'class="small"'))
     return ('<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d">'
             '\n%s\n<rect width="100%%" height="100%%" fill="white"/>\n%s\n'
-            '</svg>\n' % (width, bottom + 64, STYLE, '\n'.join(body)))
+            '</svg>\n' % (width, bottom + 79, STYLE, '\n'.join(body)))

@@ -18,11 +18,18 @@
 #include "hw/vfio-user/wire.h"
 #include "measure.h"
 
-const BenchDma bench_dma[BENCH_NR_DMA] = {
+typedef struct BenchDma {
+    uint32_t len, count;
+    const char *name;
+} BenchDma;
+
+static const BenchDma bench_dma[] = {
     { 4096, 256, "4k" },
     { 65536, 128, "64k" },
     { 1024 * 1024, 32, "1m" },
 };
+
+static uint64_t samples[BENCH_READS];
 
 void bench_die(const char *what)
 {
@@ -60,6 +67,72 @@ void bench_samples(const char *name, uint64_t *ns, unsigned nr, unsigned per)
     bench_print(text, "ns", (double)ns[nr / 2] / per);
     snprintf(text, sizeof(text), "%s-p99", name);
     bench_print(text, "ns", (double)ns[nr * 99 / 100] / per);
+}
+
+void bench_reads(const BenchClient *client, void *c, uint32_t region,
+                 uint32_t count, const char *name)
+{
+    for (int i = -BENCH_WARM_UP; i < BENCH_READS; i++) {
+        uint64_t start = bench_now();
+
+        client->read(c, region, 0, count);
+        if (i >= 0) {
+            samples[i] = bench_now() - start;
+        }
+    }
+    bench_samples(name, samples, BENCH_READS, 1);
+}
+
+void bench_posts(const BenchClient *client, void *c)
+{
+    for (int i = -BENCH_BURSTS / 4; i < BENCH_BURSTS; i++) {
+        uint64_t start = bench_now();
+
+        for (int j = 0; j < BENCH_POST_BURST; j++) {
+            client->post(c, 0, 0, j);
+        }
+        if (i >= 0) {
+            samples[i] = bench_now() - start;
+        }
+        client->read(c, 0, 0, 4);
+    }
+    bench_samples("write", samples, BENCH_BURSTS, BENCH_POST_BURST);
+}
+
+/* MB/s: the device takes the time. */
+static double bench_dma_run(const BenchClient *client, void *c,
+                            const BenchDma *dma, uint32_t how)
+{
+    uint64_t ns;
+
+    client->post(c, 1, BENCH_DMA_ADDR, 0);
+    client->post(c, 1, BENCH_DMA_LEN, dma->len);
+    client->post(c, 1, BENCH_DMA_COUNT, dma->count);
+    client->post(c, 1, BENCH_DMA_GO, how);
+    if (client->serve) {
+        client->serve(c, dma->count);
+    }
+    ns = client->read(c, 1, BENCH_DMA_NS, 4);
+    if (!ns) {
+        bench_die("DMA");
+    }
+    return (double)dma->len * dma->count * 1000 / ns;
+}
+
+void bench_dmas(const BenchClient *client, void *c)
+{
+    char name[64];
+
+    for (unsigned i = 0; i < sizeof(bench_dma) / sizeof(*bench_dma); i++) {
+        for (uint32_t how = BENCH_DMA_READ; how <= BENCH_DMA_WRITE; how++) {
+            snprintf(name, sizeof(name), "dma-%s-%s",
+                     how == BENCH_DMA_READ ? "read" : "write",
+                     bench_dma[i].name);
+            bench_dma_run(client, c, &bench_dma[i], how);
+            bench_print(name, "MB/s",
+                        bench_dma_run(client, c, &bench_dma[i], how));
+        }
+    }
 }
 
 int bench_connect(const char *path)

@@ -22,13 +22,17 @@
 #define BENCH_WINDOW_SIZE   4096
 #define BENCH_WINDOW_BASE   (1ull << 40)
 
-typedef struct BenchDma {
-    uint32_t len, count;
-    const char *name;
-} BenchDma;
-
-#define BENCH_NR_DMA        3
-extern const BenchDma bench_dma[BENCH_NR_DMA];
+/**
+ * BenchClient: how one of the clients reaches the device
+ * @read, @post: access @region, and wait for the reply or not
+ * @serve: answer @nr of the device's DMA commands; NULL: others do
+ */
+typedef struct BenchClient {
+    uint64_t (*read)(void *c, uint32_t region, uint64_t offset,
+                     uint32_t count);
+    void (*post)(void *c, uint32_t region, uint64_t offset, uint32_t data);
+    void (*serve)(void *c, unsigned nr);
+} BenchClient;
 
 void bench_die(const char *what) __attribute__((noreturn));
 
@@ -38,6 +42,12 @@ uint64_t bench_now(void);
 void bench_print(const char *name, const char *unit, double value);
 /* "NAME-p50" and "NAME-p99" of @nr times, each of @per accesses; sorts. */
 void bench_samples(const char *name, uint64_t *ns, unsigned nr, unsigned per);
+
+/* The figures that every client measures in the same way; @c is @client's. */
+void bench_reads(const BenchClient *client, void *c, uint32_t region,
+                 uint32_t count, const char *name);
+void bench_posts(const BenchClient *client, void *c);
+void bench_dmas(const BenchClient *client, void *c);
 
 int bench_connect(const char *path);
 /* VERSION; returns the twin socket's fd. On a blocking socket. */

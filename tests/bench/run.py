@@ -21,6 +21,7 @@ import sys
 import tempfile
 
 import chart
+import migration
 
 NR_SERVERS = 4
 POLL_MAX_US = '50'      # the device's default
@@ -239,7 +240,6 @@ def keep_busy():
 
 
 def measure(args, servers, condition):
-    busy = keep_busy() if condition == 'busy' else None
     # A guest under KVM is one more figure where the machine can do it.
     accels = {'tcg,thread=multi': 'guest-'}
     if os.access('/dev/kvm', os.R_OK | os.W_OK):
@@ -247,23 +247,36 @@ def measure(args, servers, condition):
     else:
         print('no figures under KVM: /dev/kvm cannot be used')
     rounds = []
-    try:
-        for i in range(args.rounds):
-            print('%s: round %d of %d' % (condition, i + 1, args.rounds),
-                  flush=True)
-            rounds.append(one_round(args, servers, accels))
-    finally:
-        if busy:
-            busy.kill()
-            busy.wait()
+    for i in range(args.rounds):
+        print('%s: round %d of %d' % (condition, i + 1, args.rounds),
+              flush=True)
+        rounds.append(one_round(args, servers, accels))
     names = dict.fromkeys(n for r in rounds for n in r['ours'])
     return [figure(n, condition, rounds) for n in names]
 
 
+def measure_parts(args, servers, condition):
+    busy = keep_busy() if condition == 'busy' else None
+    results = []
+    try:
+        if 'access' in args.parts:
+            results += measure(args, servers, condition)
+        if 'migration' in args.parts:
+            results += migration.measure(args, condition)
+    finally:
+        if busy:
+            busy.kill()
+            busy.wait()
+    return results
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ('qemu', 'raw', 'server', 'engine', 'guest', 'gpio', 'out'):
+    for name in ('qemu', 'raw', 'server', 'engine', 'guest', 'gpio', 'out',
+                 'migration-raw', 'migration-server'):
         parser.add_argument('--' + name, required=True)
+    parser.add_argument('--parts', nargs='+', default=['access', 'migration'],
+                        choices=['access', 'migration'])
     parser.add_argument('--rounds', type=int,
                         default=int(os.environ.get('BENCH_ROUNDS', 5)))
     parser.add_argument('--conditions', nargs='+', default=['quiet', 'busy'],
@@ -279,7 +292,7 @@ def main():
         servers = Servers(args, directory)
         try:
             for condition in args.conditions:
-                results += measure(args, servers, condition)
+                results += measure_parts(args, servers, condition)
         finally:
             servers.stop()
     for f in results:

@@ -28,7 +28,6 @@ typedef struct Engine {
     QemuThread thread;
 } Engine;
 
-static uint64_t samples[BENCH_READS];
 static unsigned poll_max_us;
 
 /* Guest memory: BENCH_DMA_MAX bytes at address 0. */
@@ -67,7 +66,9 @@ static void engine_open(Engine *e, const char *path)
     int fd = bench_connect(path);
     int twin = bench_negotiate(fd);
 
-    e->ram = g_malloc0(BENCH_DMA_MAX);
+    e->ram = g_malloc(BENCH_DMA_MAX);
+    /* Untouched pages would all be the same one. */
+    memset(e->ram, 1, BENCH_DMA_MAX);
     e->iothread = iothread_new();
     e->conn = vfio_user_conn_new(fd, "bench", &engine_ops, e, TIMEOUT_MS);
     vfio_user_conn_set_poll(e->conn, poll_max_us);
@@ -93,36 +94,57 @@ static void engine_close(Engine *e)
     g_free(e->ram);
 }
 
-static uint64_t engine_read(Engine *e, uint32_t region, uint64_t offset,
-                            uint32_t count)
+/* A read that is under way */
+typedef struct EngineRead {
+    VFIOUserRequest req;
+    struct vfio_user_region_rw rw, rep;
+    uint64_t data;
+    struct iovec out, in[2];
+} EngineRead;
+
+static void engine_submit(Engine *e, EngineRead *r, uint32_t region,
+                          uint64_t offset, uint32_t count)
 {
-    struct vfio_user_region_rw rw = {
-        .offset = offset, .region = region, .count = count,
+    *r = (EngineRead) {
+        .req = {
+            .command = VFIO_USER_REGION_READ,
+            .out = &r->out, .nr_out = 1,
+            .in = r->in, .nr_in = ARRAY_SIZE(r->in),
+        },
+        .rw = { .offset = offset, .region = region, .count = count },
+        .out = { .iov_base = &r->rw, .iov_len = sizeof(r->rw) },
+        .in = {
+            { .iov_base = &r->rep, .iov_len = sizeof(r->rep) },
+            { .iov_base = &r->data, .iov_len = count },
+        },
     };
-    struct vfio_user_region_rw rep;
-    uint64_t data = 0;
-    struct iovec out = { .iov_base = &rw, .iov_len = sizeof(rw) };
-    struct iovec in[] = {
-        { .iov_base = &rep, .iov_len = sizeof(rep) },
-        { .iov_base = &data, .iov_len = count },
-    };
-    VFIOUserRequest req = {
-        .command = VFIO_USER_REGION_READ,
-        .out = &out, .nr_out = 1,
-        .in = in, .nr_in = ARRAY_SIZE(in),
-    };
-    int ret = vfio_user_conn_call(e->conn, &req);
+    vfio_user_conn_submit(e->conn, &r->req);
+}
+
+static uint64_t engine_wait(Engine *e, EngineRead *r)
+{
+    int ret = vfio_user_conn_wait(e->conn, &r->req);
 
     if (ret) {
         errno = -ret;
         bench_die("read");
     }
-    return data;
+    return r->data;
 }
 
-static void engine_post(Engine *e, uint32_t region, uint64_t offset,
+static uint64_t engine_read(void *c, uint32_t region, uint64_t offset,
+                            uint32_t count)
+{
+    EngineRead r;
+
+    engine_submit(c, &r, region, offset, count);
+    return engine_wait(c, &r);
+}
+
+static void engine_post(void *c, uint32_t region, uint64_t offset,
                         uint32_t data)
 {
+    Engine *e = c;
     struct vfio_user_region_rw rw = {
         .offset = offset, .region = region, .count = sizeof(data),
     };
@@ -145,34 +167,30 @@ static void engine_post(Engine *e, uint32_t region, uint64_t offset,
     }
 }
 
-static void bench_reads(Engine *e, uint32_t region, uint32_t count,
-                        const char *name)
-{
-    for (int i = -BENCH_WARM_UP; i < BENCH_READS; i++) {
-        uint64_t start = bench_now();
+static const BenchClient engine_client = {
+    .read = engine_read,
+    .post = engine_post,
+};
 
-        engine_read(e, region, 0, count);
-        if (i >= 0) {
-            samples[i] = bench_now() - start;
+/* One thread with several reads under way */
+static void bench_pipeline(Engine *e)
+{
+    EngineRead reads[BENCH_NR_PARALLEL];
+    unsigned nr = BENCH_READS * BENCH_NR_PARALLEL;
+    uint64_t start = bench_now();
+
+    for (unsigned i = 0; i < BENCH_NR_PARALLEL; i++) {
+        engine_submit(e, &reads[i], 0, 0, 4);
+    }
+    for (unsigned i = 0; i < nr; i++) {
+        EngineRead *r = &reads[i % BENCH_NR_PARALLEL];
+
+        engine_wait(e, r);
+        if (i + BENCH_NR_PARALLEL < nr) {
+            engine_submit(e, r, 0, 0, 4);
         }
     }
-    bench_samples(name, samples, BENCH_READS, 1);
-}
-
-static void bench_posts(Engine *e)
-{
-    for (int i = -BENCH_BURSTS / 4; i < BENCH_BURSTS; i++) {
-        uint64_t start = bench_now();
-
-        for (int j = 0; j < BENCH_POST_BURST; j++) {
-            engine_post(e, 0, 0, j);
-        }
-        if (i >= 0) {
-            samples[i] = bench_now() - start;
-        }
-        engine_read(e, 0, 0, 4);
-    }
-    bench_samples("write", samples, BENCH_BURSTS, BENCH_POST_BURST);
+    bench_print("4-pipelined", "ns", (double)(bench_now() - start) / nr);
 }
 
 static void *reader_thread(void *opaque)
@@ -198,36 +216,6 @@ static void bench_parallel(Engine *e, unsigned step, const char *name)
     }
     bench_print(name, "ns", (double)(bench_now() - start) /
                 (BENCH_READS * BENCH_NR_PARALLEL));
-}
-
-static double run_dma(Engine *e, const BenchDma *dma, uint32_t how)
-{
-    uint64_t ns;
-
-    engine_post(e, 1, BENCH_DMA_ADDR, 0);
-    engine_post(e, 1, BENCH_DMA_LEN, dma->len);
-    engine_post(e, 1, BENCH_DMA_COUNT, dma->count);
-    engine_post(e, 1, BENCH_DMA_GO, how);
-    ns = engine_read(e, 1, BENCH_DMA_NS, 4);
-    if (!ns) {
-        bench_die("DMA");
-    }
-    return (double)dma->len * dma->count * 1000 / ns;
-}
-
-static void bench_dmas(Engine *e)
-{
-    char name[64];
-
-    for (unsigned i = 0; i < BENCH_NR_DMA; i++) {
-        for (uint32_t how = BENCH_DMA_READ; how <= BENCH_DMA_WRITE; how++) {
-            snprintf(name, sizeof(name), "dma-%s-%s",
-                     how == BENCH_DMA_READ ? "read" : "write",
-                     bench_dma[i].name);
-            run_dma(e, &bench_dma[i], how);
-            bench_print(name, "MB/s", run_dma(e, &bench_dma[i], how));
-        }
-    }
 }
 
 typedef struct Window {
@@ -275,12 +263,13 @@ static void bench_all(char **paths)
     Engine e[BENCH_NR_PARALLEL];
 
     engine_open(&e[0], paths[0]);
-    bench_reads(e, 0, 1, "read-1");
-    bench_reads(e, 0, 4, "read-4");
-    bench_reads(e, 0, 8, "read-8");
-    bench_posts(e);
+    bench_reads(&engine_client, e, 0, 1, "read-1");
+    bench_reads(&engine_client, e, 0, 4, "read-4");
+    bench_reads(&engine_client, e, 0, 8, "read-8");
+    bench_posts(&engine_client, e);
+    bench_pipeline(e);
     bench_parallel(e, 0, "4-vcpus");
-    bench_dmas(e);
+    bench_dmas(&engine_client, e);
     bench_windows(e);
     for (unsigned i = 1; i < BENCH_NR_PARALLEL; i++) {
         engine_open(&e[i], paths[i]);
@@ -298,7 +287,7 @@ int main(int argc, char **argv)
         Engine e;
 
         engine_open(&e, argv[4]);
-        bench_reads(&e, atoi(argv[3]), 1, "read-1");
+        bench_reads(&engine_client, &e, atoi(argv[3]), 1, "read-1");
         engine_close(&e);
     } else if (argc == 2 + BENCH_NR_PARALLEL) {
         bench_all(argv + 2);
