@@ -75,6 +75,15 @@ static void vfio_user_device_report(VFIOUserDevice *udev, VFIOUserConn *conn)
     error_free(err);
 }
 
+void vfio_user_device_set_ready(VFIOUserDevice *udev)
+{
+    qatomic_set(&udev->ready, true);
+    /* Who loses it after this look sees @ready: both are under its lock. */
+    if (vfio_user_conn_broken(udev->conn)) {
+        vfio_user_device_report(udev, udev->conn);
+    }
+}
+
 static void vfio_user_device_failed(void *opaque)
 {
     VFIOUserDevice *udev = opaque;

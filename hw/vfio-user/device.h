@@ -126,6 +126,14 @@ VFIOUserDevice *vfio_user_device_ref(VFIOUserDevice *udev);
 void vfio_user_device_unref(VFIOUserDevice *udev);
 
 /**
+ * vfio_user_device_set_ready: realize is over
+ *
+ * From now on a failure is reported; so is one that nobody took note of while
+ * the device realized.
+ */
+void vfio_user_device_set_ready(VFIOUserDevice *udev);
+
+/**
  * vfio_user_device_offline: give the device up at run time
  * @err: the reason, owned from now on
  *

@@ -290,7 +290,7 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
     if (VFIO_PCI(dev)->vbasedev.migration) {
         vfio_user_load_init(&VFIO_PCI(dev)->vbasedev);
     }
-    qatomic_set(&dev->udev->ready, true);
+    vfio_user_device_set_ready(dev->udev);
 }
 
 /* Object ---------------------------------------------------------------------------- */
@@ -348,6 +348,40 @@ static void vfio_user_pci_set_socket(Object *obj, Visitor *v, const char *name,
     dev->socket = addr;
 }
 
+/* Whether a write starts a function level reset. */
+static bool vfio_user_pci_starts_flr(PCIDevice *pdev, uint32_t addr,
+                                     uint32_t val, int len)
+{
+    unsigned flr = pdev->exp.exp_cap + PCI_EXP_DEVCTL + 1;
+
+    return VFIO_PCI(pdev)->has_flr && pci_is_express(pdev) &&
+           range_covers_byte(addr, len, flr) &&
+           val >> 8 * (flr - addr) & PCI_EXP_DEVCTL_BCR_FLR >> 8;
+}
+
+/*
+ * A function level reset is the server's work, and may cost it its BARs. The
+ * guest does not notice: hw/vfio goes on to show it those that it has written,
+ * as after one that the kernel does for vfio-pci. So the server gets them back
+ * here; what else the guest has to restore it sees and does itself.
+ */
+static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
+                                       uint32_t val, int len)
+{
+    VFIOPCIDevice *vdev = VFIO_PCI(pdev);
+
+    vfio_pci_write_config(pdev, addr, val, len);
+    if (!vfio_user_pci_starts_flr(pdev, addr, val, len)) {
+        return;
+    }
+    for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
+        unsigned bar = PCI_BASE_ADDRESS_0 + 4 * i;
+
+        vfio_file_pwrite(&vdev->vbasedev, pdev->config + bar, 4,
+                         vdev->config_offset + bar);
+    }
+}
+
 static const Property vfio_user_pci_properties[] = {
     DEFINE_PROP_UINT32("x-msg-timeout-ms", VFIOUserPCIDevice, timeout_ms,
                        5000),
@@ -367,6 +401,7 @@ static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
     vupc->parent_exit = pdc->exit;
     pdc->realize = vfio_user_pci_realize;
     pdc->exit = vfio_user_pci_exit;
+    pdc->config_write = vfio_user_pci_write_config;
     dc->desc = "PCI device implemented by another process (vfio-user)";
     device_class_set_props(dc, vfio_user_pci_properties);
 

@@ -248,91 +248,6 @@ static void test_second_try(void)
     vut_free(t);
 }
 
-static unsigned device_slot(VUTest *t)
-{
-    unsigned slot;
-
-    for (slot = 31; slot > 0; slot--) {
-        QPCIDevice *dev = qpci_device_find(t->bus, QPCI_DEVFN(slot, 0));
-
-        if (dev) {
-            uint16_t vendor = qpci_config_readw(dev, PCI_VENDOR_ID);
-
-            g_free(dev);
-            if (vendor == TS_STANDARD_VENDOR) {
-                break;
-            }
-        }
-    }
-    return slot;
-}
-
-/* A device that came up in spite of its server must bear to be touched. */
-static void use_device(VUTest *t, unsigned slot)
-{
-    QPCIBar bars[6];
-
-    vut_find(t, slot);
-    for (unsigned i = 0; i < 6; i++) {
-        bars[i].addr = 0;
-        qpci_config_writel(t->dev, PCI_BASE_ADDRESS_0 + 4 * i, UINT32_MAX);
-        if (i != 3 && qpci_config_readl(t->dev,
-                                        PCI_BASE_ADDRESS_0 + 4 * i) & ~0xfu) {
-            bars[i] = qpci_iomap(t->dev, i, NULL);
-        }
-    }
-    /* The upper half of BAR2. */
-    qpci_config_writel(t->dev, PCI_BASE_ADDRESS_3, 0);
-    qpci_device_enable(t->dev);
-    for (unsigned i = 0; i < 6; i++) {
-        if (bars[i].addr) {
-            for (unsigned off = 0; off < 0x8000; off += 0x800) {
-                qpci_io_readl(t->dev, bars[i], bars[i].is_io ? off % 256
-                                                             : off);
-            }
-            qpci_io_writel(t->dev, bars[i], 0, 1);
-        }
-    }
-}
-
-static void test_mischief(const void *data)
-{
-    const TsMischief *m = data;
-    VUTest *t = vut_new(&no_device);
-    TestServer *bad;
-    g_autofree char *path = g_build_filename(t->dir, "bad", NULL);
-    g_autofree char *error = NULL;
-    unsigned fds = vut_nr_fds(qtest_pid(t->qts)), slot;
-
-    bad = ts_new();
-    ts_standard_device(bad);
-    ts_mischief_apply(bad, m);
-    g_assert_cmpint(ts_start(bad, path), ==, 0);
-
-    error = vut_add(t, VUT_ID, path, m->expect == TS_EXPECT_REFUSED
-                                     ? IMPATIENT_MS : PATIENT_MS);
-    g_test_message("%s: %s", m->name, error ?: "accepted");
-    if (m->expect == TS_EXPECT_REFUSED) {
-        g_assert_nonnull(error);
-    } else if (m->expect == TS_EXPECT_HARMLESS) {
-        g_assert_cmpstr(error, ==, NULL);
-    }
-    if (error) {
-        g_assert(ts_wait_connected(bad, false));
-    } else {
-        ts_clear_moves(bad);
-        slot = device_slot(t);
-        if (slot) {
-            use_device(t, slot);
-        }
-        vut_del_by_reset(t, VUT_ID);
-    }
-    assert_monitor_answers(t);
-    vut_wait_nr_fds(t, fds);
-    ts_free(bad);
-    vut_free(t);
-}
-
 void vut_register_realize(void)
 {
     static const char *const refused[][2] = {
@@ -360,11 +275,5 @@ void vut_register_realize(void)
             "vfio-user/realize/refused-property/%s", refused[i][0]);
 
         vut_add_data_test(path, refused[i], test_refused_property);
-    }
-    for (unsigned i = 0; i < ts_nr_mischiefs; i++) {
-        g_autofree char *path = g_strdup_printf(
-            "vfio-user/realize/mischief/%s", ts_mischiefs[i].name);
-
-        vut_add_data_test(path, &ts_mischiefs[i], test_mischief);
     }
 }

@@ -525,6 +525,56 @@ static void test_mapped_moves(void)
     vut_free(t);
 }
 
+static void setup_pcie(TestServer *s)
+{
+    vut_setup_unmapped(s);
+    ts_add_pcie(s, 0);
+}
+
+static unsigned bar_writes(VUTest *t)
+{
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i < 6; i++) {
+        nr += ts_log_count(t->s, WRITE(VFIO_USER_REGION_CONFIG,
+                                       PCI_BASE_ADDRESS_0 + 4 * i));
+    }
+    return nr;
+}
+
+/*
+ * The server may have forgotten its BARs, and the guest goes on to see those
+ * that it wrote: the server gets them back. By a write of any size.
+ */
+static void test_function_reset(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_pcie });
+    unsigned control = qpci_find_capability(t->dev, PCI_CAP_ID_EXP, 0) + 8;
+    uint16_t value = qpci_config_readw(t->dev, control);
+    TsRecord r;
+
+    map_bar(t, 0);
+    map_bar(t, 2);
+    ts_log_clear(t->s);
+    qpci_config_writew(t->dev, control, value ^ PCI_EXP_DEVCTL_CERE);
+    g_assert_cmpuint(bar_writes(t), ==, 0);
+    qpci_config_writeb(t->dev, control + 1, 0x80);
+    g_assert_cmpuint(bar_writes(t), ==, 6);
+    ts_log_clear(t->s);
+    qpci_config_writew(t->dev, control, value | 0x8000);
+    g_assert_cmpuint(bar_writes(t), ==, 6);
+    for (unsigned i = 0; i < 6; i++) {
+        unsigned bar = PCI_BASE_ADDRESS_0 + 4 * i;
+
+        g_assert(ts_log_get(t->s, WRITE(VFIO_USER_REGION_CONFIG, bar), 0,
+                            &r));
+        g_assert_cmpuint(r.len, ==, 4);
+        g_assert_cmphex((uint32_t)ldl_le_p(r.data), ==,
+                        qpci_config_readl(t->dev, bar));
+    }
+    vut_free(t);
+}
+
 void vut_register_region(void)
 {
     static const AccessCase cases[] = {
@@ -550,6 +600,7 @@ void vut_register_region(void)
     vut_add_test("vfio-user/region/refused-access", test_refused_access);
     vut_add_test("vfio-user/region/config", test_config);
     vut_add_test("vfio-user/region/extended-config", test_extended_config);
+    vut_add_test("vfio-user/region/function-reset", test_function_reset);
     vut_add_test("vfio-user/region/rom", test_rom);
     vut_add_test("vfio-user/region/no-rom", test_no_rom);
     vut_add_test("vfio-user/region/mapped/whole", test_mapped_whole);

@@ -13,6 +13,8 @@
 
 int main(int argc, char **argv)
 {
+    int ret;
+
     g_test_init(&argc, &argv, NULL);
     if (!qtest_has_device("vfio-user-pci")) {
         g_test_message("this QEMU has no vfio-user-pci: nothing to test");
@@ -24,5 +26,8 @@ int main(int argc, char **argv)
     vut_register_dma();
     vut_register_irq();
     vut_register_plug();
-    return g_test_run();
+    vut_register_bad();
+    ret = g_test_run();
+    vut_finish_bad();
+    return ret;
 }

@@ -110,5 +110,8 @@ void vut_register_region(void);
 void vut_register_dma(void);
 void vut_register_irq(void);
 void vut_register_plug(void);
+void vut_register_bad(void);
+/* After the tests: ends the QEMU that they shared. */
+void vut_finish_bad(void);
 
 #endif /* TESTS_QTEST_VFIO_USER_UTIL_H */

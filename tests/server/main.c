@@ -79,7 +79,8 @@ static int start(TestServer *s, const Options *o)
 
 static void list_mischief(void)
 {
-    static const char *const expect[] = { "refused", "harmless", "either" };
+    static const char *const expect[] = { "refused", "harmless", "either",
+                                         "denied" };
 
     for (unsigned i = 0; i < ts_nr_mischiefs; i++) {
         printf("%-28s %s\n", ts_mischiefs[i].name,

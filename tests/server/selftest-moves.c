@@ -63,15 +63,30 @@ void test_moves(void)
     fixture_free(f);
 }
 
+/* No row can be passed by a client that says nothing, or does nothing. */
+static void check_row(const TsMischief *m)
+{
+    g_assert(m->nr_moves || m->setup || m->act);
+    if (m->expect == TS_EXPECT_REFUSED || m->expect == TS_EXPECT_DENIED) {
+        g_assert_nonnull(m->says);
+    }
+}
+
 /* Every name is unique and can be applied to the standard device. */
 void test_mischief_names(void)
 {
-    g_assert_cmpint(ts_nr_mischiefs, >, 60);
+    g_autoptr(GHashTable) names = g_hash_table_new(g_str_hash, g_str_equal);
+
+    g_assert_cmpint(ts_nr_mischiefs, >=, 120);
+    for (unsigned i = 0; i < ts_nr_run_mischiefs; i++) {
+        check_row(&ts_run_mischiefs[i]);
+        g_assert(g_hash_table_add(names, (char *)ts_run_mischiefs[i].name));
+    }
     for (unsigned i = 0; i < ts_nr_mischiefs; i++) {
         TestServer *s = ts_new();
 
         g_assert(ts_mischief_find(ts_mischiefs[i].name) == &ts_mischiefs[i]);
-        g_assert(ts_mischiefs[i].nr_moves || ts_mischiefs[i].setup);
+        check_row(&ts_mischiefs[i]);
         ts_standard_device(s);
         ts_mischief_apply(s, &ts_mischiefs[i]);
         ts_free(s);

@@ -395,25 +395,35 @@ unsigned ts_nr_moves_made(TestServer *s);
 #define TS_MISCHIEF_MOVES   3
 
 typedef enum TsExpect {
-    TS_EXPECT_REFUSED,      /* realize must fail */
-    TS_EXPECT_HARMLESS,     /* realize must succeed all the same */
+    TS_EXPECT_REFUSED,      /* realize must fail; later: the device is lost */
+    TS_EXPECT_HARMLESS,     /* realize, or the access, succeeds all the same */
     TS_EXPECT_EITHER,       /* both are right; dying, hanging, leaking not */
+    TS_EXPECT_DENIED,       /* later: the access has no effect, others have */
 } TsExpect;
 
 /*
  * A named misbehaviour of the standard device, and what a client must make of
- * it while it realizes.
+ * it: while it realizes (ts_mischiefs) or later (ts_run_mischiefs).
+ *
+ * @says is what the client's report must match, with * for anything; NULL for
+ * one that need not say anything. @act is done instead of a reply to a command
+ * of the client's, and must return @act_error: 0 or an errno.
  */
 typedef struct TsMischief {
     const char *name;
     TsExpect expect;
+    const char *says;
     TsMove moves[TS_MISCHIEF_MOVES];
     unsigned nr_moves;
     void (*setup)(TestServer *s);       /* before ts_start; may be NULL */
+    int (*act)(TestServer *s);          /* on the thread; may be NULL */
+    int act_error;
 } TsMischief;
 
 extern const TsMischief ts_mischiefs[];
 extern const unsigned ts_nr_mischiefs;
+extern const TsMischief ts_run_mischiefs[];
+extern const unsigned ts_nr_run_mischiefs;
 
 const TsMischief *ts_mischief_find(const char *name);
 /* Before ts_start. */
