@@ -19,8 +19,11 @@ help:
 #:                     process; ARGS=--shell leaves you in the guest
 #: make check          set up, build, run all suites
 #: make check-unit     run one suite; also check-qtest, check-functional,
-#:                     check-interop, check-overlay
+#:                     check-interop, check-overlay, check-fuzz
 #: make check-san      unit and qtest with ASan and UBSan, unit under TSan
+#: make fuzz           fuzz the client with libFuzzer; FUZZ_SECONDS=N each
+#: make soak           random things happen to a guest; SOAK_HOURS=1 or
+#:                     SOAK_MINUTES=N, SOAK_SEED=N for an old one again
 #: make coverage       unit and qtest measured with gcov
 #: make bench          measure; build/bench/results.json and results.svg
 #: make docs           the documentation as HTML
@@ -43,11 +46,21 @@ check: setup configured guest
 	@scripts/check.sh test $(B)
 
 check-functional check-interop: guest
-check-unit check-qtest check-functional check-interop check-overlay: configured
+check-unit check-qtest check-functional check-interop check-overlay \
+check-fuzz: configured
 	@scripts/check.sh test $(B) --suite $(@:check-%=%)
 
 check-san: setup configured
 	@scripts/check-san.sh
+
+fuzz: setup configured
+	@scripts/setup.sh install fuzz
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh run $(FUZZ_TARGETS)
+
+soak: setup configured guest
+	@scripts/check.sh build $(B)
+	@SOAK_HOURS="$(SOAK_HOURS)" SOAK_MINUTES="$(SOAK_MINUTES)" \
+	    SOAK_SEED="$(SOAK_SEED)" tests/soak/run.sh $(B)
 
 coverage: setup configured
 	@scripts/setup.sh install cover
@@ -70,7 +83,7 @@ install: configured
 	@scripts/install.sh $(B)/qemu "$(DESTDIR)" "$(PREFIX)"
 
 clean:
-	@for d in $(B)/qemu $(B)/san $(B)/tsan $(B)/cov $(B)/docs; do \
+	@for d in $(B)/qemu $(B)/san $(B)/tsan $(B)/fuzz $(B)/cov $(B)/docs; do \
 	    [ ! -e $$d ] || { echo "  removing $$d"; rm -rf $$d; }; \
 	done
 	@rm -rf $(B)/meson-* $(B)/build.ninja $(B)/overlay.tests $(B)/tests
@@ -83,5 +96,5 @@ distclean:
 .NOTPARALLEL:
 
 .PHONY: all help setup guest configured check check-unit check-qtest \
-	check-functional check-interop check-overlay check-san coverage demo \
-	bench docs install clean distclean
+	check-functional check-interop check-overlay check-fuzz check-san \
+	fuzz soak coverage demo bench docs install clean distclean

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The tests under sanitizers: unit and qtest under ASan and UBSan (build/san),
-# then the unit tests, which hold the threaded engine, under TSan
-# (build/tsan).
+# The tests under sanitizers: unit, qtest and the fuzzing corpus under ASan
+# and UBSan (build/san), then the unit tests, which hold the threaded engine,
+# under TSan (build/tsan).
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -36,13 +36,14 @@ show_reports()
     done
 }
 
-echo "  unit and qtest under ASan and UBSan"
+echo "  unit, qtest and fuzz under ASan and UBSan"
 mkdir -p build/san build/tsan
 rm -f "$reports".*
 scripts/qemu-configure.sh "$top/build/san/qemu" --enable-asan --enable-ubsan
 scripts/outer-configure.sh build/san -Dscope=tests -Dguest_tests=false \
     -Db_sanitize=address,undefined
-scripts/check.sh test build/san --suite unit --suite qtest || status=1
+scripts/check.sh test build/san --suite unit --suite qtest --suite fuzz ||
+    status=1
 show_reports
 
 echo "  unit under TSan"

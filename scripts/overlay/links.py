@@ -21,6 +21,7 @@ RULES = (
     ('docs/system/devices', ('*.rst',)),
     ('docs/interop', ('*.rst',)),
     ('docs/devel', ('*.rst',)),
+    ('tests/fuzz', ('*.c', '*.h')),
     ('tests/unit', ('*.c', '*.h')),
     ('tests/qtest', ('*.c', '*.h')),
     ('tests/server/**', ('*.c', '*.h')),

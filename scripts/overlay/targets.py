@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Prints the targets of a nested QEMU build that the overlay wants.
 
-    targets.py BUILD-DIRECTORY all|tests|unit
+    targets.py BUILD-DIRECTORY all|tests|unit|fuzz
 
 What QEMU installs comes from meson's own list; the rest by name.
 """
@@ -11,12 +11,13 @@ import json
 import os
 import sys
 
-UNIT = ('tests/unit/test-vfio-user-*',)
+FUZZ = ('tests/unit/fuzz-vfio-user',)
+UNIT = FUZZ + ('tests/unit/test-vfio-user-*',)
 TESTS = UNIT + ('tests/qtest/vfio-user-*test', 'qemu-system-x86_64',
                 'qemu-img')
 ALL = TESTS + ('tests/unit/bench-vfio-user-*',
                'subprojects/libvfio-user/samples/*')
-SCOPES = {'all': ALL, 'tests': TESTS, 'unit': UNIT}
+SCOPES = {'all': ALL, 'tests': TESTS, 'unit': UNIT, 'fuzz': FUZZ}
 
 
 def outputs(build):

@@ -1,0 +1,60 @@
+/*
+ * vfio-user: what the client needs of QEMU when there is no machine
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Only what libqemuutil has no stub for. There are no vCPUs and no migration,
+ * so most of it is never called.
+ */
+
+#include "qemu/osdep.h"
+#include "hw/core/cpu.h"
+#include "migration/blocker.h"
+#include "monitor/monitor.h"
+#include "qemu/error-report.h"
+#include "system/cpus.h"
+#include "hw/vfio-user/sigbus.h"
+
+__thread CPUState *current_cpu;
+
+bool cpu_work_list_empty(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
+void qemu_wait_io_event_common(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
+void qemu_cond_wait_bql(QemuCond *cond)
+{
+    g_assert_not_reached();
+}
+
+int migrate_add_blocker_internal(Error **reasonp, Error **errp)
+{
+    g_assert_not_reached();
+}
+
+/* Nothing that the target maps is touched. */
+void vfio_user_sigbus_add(VFIOUserDevice *udev, void *addr, size_t len)
+{
+}
+
+/*
+ * Instead of stderr: what the client reports belongs to the input, and would
+ * drown what the sanitizers say. It is still put together, so that they see
+ * what goes into it.
+ */
+int error_vprintf(const char *fmt, va_list ap)
+{
+    g_autofree char *text = g_strdup_vprintf(fmt, ap);
+
+    return strlen(text);
+}
+
+int error_vprintf_unless_qmp(const char *fmt, va_list ap)
+{
+    return error_vprintf(fmt, ap);
+}
