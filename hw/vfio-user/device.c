@@ -27,6 +27,8 @@
 #include "qemu/host-utils.h"
 #include "hw/core/cpu.h"
 #include "hw/pci/pci.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/pci/pci_device.h"
 #include "migration/blocker.h"
 #include "system/cpus.h"
 #include "qapi/error.h"
@@ -433,15 +435,47 @@ static void vfio_user_device_write_rom_bar(VFIOUserDevice *udev,
  * Other threads keep the BQL: they are in the middle of realize, reset or
  * unplug, which must not be interleaved with anything.
  */
-static bool vfio_user_device_leave_bql(VFIOUserDevice *udev,
-                                       VFIODevice *vbasedev)
+/* What was given up with the BQL. */
+typedef struct VFIOUserLeft {
+    bool left;
+    MemReentrancyGuard *guard;
+    bool engaged;
+} VFIOUserLeft;
+
+/*
+ * A config access has come through the host bridge, whose guard against
+ * re-entrance would refuse all others until it is over, whatever device they
+ * are for. So the guard goes with the BQL, and comes back with it: whoever has
+ * the BQL is stopped from re-entering, and nobody else. The bridge is the one
+ * of the topmost bus, also for a bus of an expander.
+ */
+static MemReentrancyGuard *vfio_user_device_host_guard(VFIODevice *vbasedev)
 {
-    if (!udev->ready || !current_cpu || !bql_locked()) {
-        return false;
+    PCIBus *bus = pci_get_bus(PCI_DEVICE(vbasedev->dev));
+
+    while (bus->parent_dev) {
+        bus = pci_get_bus(bus->parent_dev);
     }
+    return &BUS(bus)->parent->mem_reentrancy_guard;
+}
+
+static VFIOUserLeft vfio_user_device_leave_bql(VFIOUserDevice *udev,
+                                               VFIODevice *vbasedev)
+{
+    VFIOUserLeft l = { 0 };
+
+    /* Not on a bus any more: the vCPU was on its way while it was unplugged. */
+    if (!udev->ready || !current_cpu || !bql_locked() ||
+        !qdev_get_parent_bus(vbasedev->dev)) {
+        return l;
+    }
+    l.left = true;
+    l.guard = vfio_user_device_host_guard(vbasedev);
+    l.engaged = l.guard->engaged_in_io;
+    l.guard->engaged_in_io = false;
     object_ref(OBJECT(vbasedev->dev));
     bql_unlock();
-    return true;
+    return l;
 }
 
 static void vfio_user_device_unref_owner(void *opaque)
@@ -449,12 +483,16 @@ static void vfio_user_device_unref_owner(void *opaque)
     object_unref(OBJECT(opaque));
 }
 
-static void vfio_user_device_enter_bql(VFIODevice *vbasedev)
+static void vfio_user_device_enter_bql(VFIODevice *vbasedev, VFIOUserLeft l)
 {
+    if (!l.left) {
+        return;
+    }
     bql_lock();
     while (current_cpu->stopped && !current_cpu->unplug) {
         qemu_cond_wait_bql(current_cpu->halt_cond);
     }
+    l.guard->engaged_in_io = l.engaged;
     vfio_user_device_unpark(vfio_user_device_of(vbasedev));
     if (vbasedev->dev->realized) {
         object_unref(OBJECT(vbasedev->dev));
@@ -483,7 +521,7 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
                                       size_t len, off_t off)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    bool left;
+    VFIOUserLeft left;
     int ret;
 
     if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_READABLE)) {
@@ -495,9 +533,7 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
         left = vfio_user_device_leave_bql(udev, vbasedev);
         ret = vfio_user_device_read(udev, VFIO_FILE_OFFSET_INDEX(off),
                                     off & VFIO_FILE_OFFSET_MASK, buf, len);
-        if (left) {
-            vfio_user_device_enter_bql(vbasedev);
-        }
+        vfio_user_device_enter_bql(vbasedev, left);
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "read", off, len, ret);
@@ -515,16 +551,14 @@ static int vfio_user_device_pwrite_region(VFIODevice *vbasedev,
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
     int ret = vfio_user_device_write_at_once(udev, region, off, buf, len);
-    bool left;
+    VFIOUserLeft left;
 
     if (ret != -EAGAIN) {
         return ret;
     }
     left = vfio_user_device_leave_bql(udev, vbasedev);
     ret = vfio_user_device_write(udev, region->info.index, off, buf, len);
-    if (left) {
-        vfio_user_device_enter_bql(vbasedev);
-    }
+    vfio_user_device_enter_bql(vbasedev, left);
     return ret;
 }
 

@@ -9,6 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "hw/core/cpu.h"
+#include "hw/qdev-core.h"
 #include "migration/blocker.h"
 #include "monitor/monitor.h"
 #include "qemu/error-report.h"
@@ -28,6 +29,11 @@ void qemu_wait_io_event_common(CPUState *cpu)
 }
 
 void qemu_cond_wait_bql(QemuCond *cond)
+{
+    g_assert_not_reached();
+}
+
+BusState *qdev_get_parent_bus(const DeviceState *dev)
 {
     g_assert_not_reached();
 }

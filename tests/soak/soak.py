@@ -168,6 +168,7 @@ class Soak:
         self.start = time.monotonic()
         self.actions = None
         self.last = 'booting'
+        self.cut = False
 
     def seconds(self):
         """Since the start."""
@@ -249,7 +250,7 @@ class Soak:
             for number in range(nr):
                 self.phase(number, total * (number + 1) / nr)
         except KeyboardInterrupt:
-            self.say('interrupted')
+            self.cut = True
         except Exception:   # pylint: disable=broad-except
             found = traceback.format_exc()
             if self.actions:
@@ -275,7 +276,8 @@ class Soak:
             self.say(found)
             self.say(f'seed {self.args.seed}, step {self.step}, in '
                      f'"{self.last}"; logs: {self.setup.logs}')
-        self.say(f'soak: {"FAILED" if found else "passed"}, '
+        end = 'FAILED' if found else 'interrupted' if self.cut else 'passed'
+        self.say(f'soak: {end}, '
                  f'{self.seconds() / 60:.1f} minutes, {self.step} actions '
                  f'({counts}), QEMU grew by {self.usage.growth()} KiB, '
                  f'seed {self.args.seed}')
