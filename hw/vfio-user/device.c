@@ -23,14 +23,8 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
-#include "qemu/main-loop.h"
 #include "qemu/host-utils.h"
-#include "hw/core/cpu.h"
 #include "hw/pci/pci.h"
-#include "hw/pci/pci_bus.h"
-#include "hw/pci/pci_device.h"
-#include "migration/blocker.h"
-#include "system/cpus.h"
 #include "qapi/error.h"
 #include "device.h"
 #include "sigbus.h"
@@ -102,66 +96,11 @@ static void vfio_user_device_twin_failed(void *opaque)
     vfio_user_conn_fail(udev->conn, err);
 }
 
-/* This vCPU counts as stopped, or did, since its access began. */
-static __thread bool vfio_user_device_parked;
-
-/*
- * A vCPU in the middle of an instruction must not be saved: elsewhere it would
- * begin the instruction anew. Returns false when that is going on already: then
- * the VM stops when the access ends.
- */
-static bool vfio_user_device_park(VFIOUserDevice *udev)
-{
-    if (vfio_user_device_parked) {
-        return true;
-    }
-    if (!udev->nr_parked) {
-        error_setg(&udev->parked_blocker, "vfio-user-pci %s: a vCPU is waiting "
-                   "for the server in the middle of an access; continue the VM "
-                   "and let the server answer first", udev->name);
-        if (migrate_add_blocker_internal(&udev->parked_blocker, NULL)) {
-            return false;
-        }
-    }
-    udev->nr_parked++;
-    vfio_user_device_parked = true;
-    return true;
-}
-
-static void vfio_user_device_unpark(VFIOUserDevice *udev)
-{
-    if (vfio_user_device_parked) {
-        vfio_user_device_parked = false;
-        if (!--udev->nr_parked) {
-            migrate_del_blocker(&udev->parked_blocker);
-        }
-    }
-}
-
-/*
- * A vCPU has been waiting for a while. If the VM is to stop meanwhile, it need
- * not wait for this vCPU, which executes nothing: let it count as stopped.
- * vfio_user_device_enter_bql() keeps it from going on before the VM does.
- * Queued work has to wait, as it does during any access.
- */
-static void vfio_user_device_tick(void *opaque)
-{
-    if (!current_cpu || bql_locked() || !qatomic_read(&current_cpu->stop)) {
-        return;
-    }
-    bql_lock();
-    if (current_cpu->stop && cpu_work_list_empty(current_cpu) &&
-        vfio_user_device_park(opaque)) {
-        qemu_wait_io_event_common(current_cpu);
-    }
-    bql_unlock();
-}
-
 const VFIOUserConnOps vfio_user_device_conn_ops = {
     .dma_begin = vfio_user_device_dma_begin,
     .dma_end = vfio_user_device_dma_end,
     .failed = vfio_user_device_failed,
-    .tick = vfio_user_device_tick,
+    .tick = vfio_user_bql_tick,
 };
 
 const VFIOUserConnOps vfio_user_device_twin_ops = {
@@ -425,85 +364,6 @@ static void vfio_user_device_write_rom_bar(VFIOUserDevice *udev,
 }
 
 /*
- * Accesses come with the BQL held. A vCPU lets go of it while it waits for the
- * server, so that nobody else waits. What holds meanwhile: the memory regions
- * and their owner, because the vCPU is in an RCU critical section; for config
- * accesses the device, because of the reference taken here. What may have
- * changed: everything else, the device may even be unplugged. Callers in
- * hw/vfio look at nothing but the device's own state after the access.
- *
- * Other threads keep the BQL: they are in the middle of realize, reset or
- * unplug, which must not be interleaved with anything.
- */
-/* What was given up with the BQL. */
-typedef struct VFIOUserLeft {
-    bool left;
-    MemReentrancyGuard *guard;
-    bool engaged;
-} VFIOUserLeft;
-
-/*
- * A config access has come through the host bridge, whose guard against
- * re-entrance would refuse all others until it is over, whatever device they
- * are for. So the guard goes with the BQL, and comes back with it: whoever has
- * the BQL is stopped from re-entering, and nobody else. The bridge is the one
- * of the topmost bus, also for a bus of an expander.
- */
-static MemReentrancyGuard *vfio_user_device_host_guard(VFIODevice *vbasedev)
-{
-    PCIBus *bus = pci_get_bus(PCI_DEVICE(vbasedev->dev));
-
-    while (bus->parent_dev) {
-        bus = pci_get_bus(bus->parent_dev);
-    }
-    return &BUS(bus)->parent->mem_reentrancy_guard;
-}
-
-static VFIOUserLeft vfio_user_device_leave_bql(VFIOUserDevice *udev,
-                                               VFIODevice *vbasedev)
-{
-    VFIOUserLeft l = { 0 };
-
-    /* Not on a bus any more: the vCPU was on its way while it was unplugged. */
-    if (!udev->ready || !current_cpu || !bql_locked() ||
-        !qdev_get_parent_bus(vbasedev->dev)) {
-        return l;
-    }
-    l.left = true;
-    l.guard = vfio_user_device_host_guard(vbasedev);
-    l.engaged = l.guard->engaged_in_io;
-    l.guard->engaged_in_io = false;
-    object_ref(OBJECT(vbasedev->dev));
-    bql_unlock();
-    return l;
-}
-
-static void vfio_user_device_unref_owner(void *opaque)
-{
-    object_unref(OBJECT(opaque));
-}
-
-static void vfio_user_device_enter_bql(VFIODevice *vbasedev, VFIOUserLeft l)
-{
-    if (!l.left) {
-        return;
-    }
-    bql_lock();
-    while (current_cpu->stopped && !current_cpu->unplug) {
-        qemu_cond_wait_bql(current_cpu->halt_cond);
-    }
-    l.guard->engaged_in_io = l.engaged;
-    vfio_user_device_unpark(vfio_user_device_of(vbasedev));
-    if (vbasedev->dev->realized) {
-        object_unref(OBJECT(vbasedev->dev));
-    } else {
-        /* Unplugged meanwhile: our caller still needs it. */
-        aio_bh_schedule_oneshot(qemu_get_aio_context(),
-                                vfio_user_device_unref_owner, vbasedev->dev);
-    }
-}
-
-/*
  * All-ones, as from an empty slot. But not for hw/vfio itself, which looks at
  * the interrupt pin whenever it goes back to INTx and complains about 255.
  */
@@ -530,10 +390,10 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
         memcpy(buf, udev->config + (off & VFIO_FILE_OFFSET_MASK), len);
         ret = 0;
     } else {
-        left = vfio_user_device_leave_bql(udev, vbasedev);
+        left = vfio_user_bql_leave(udev, vbasedev);
         ret = vfio_user_device_read(udev, VFIO_FILE_OFFSET_INDEX(off),
                                     off & VFIO_FILE_OFFSET_MASK, buf, len);
-        vfio_user_device_enter_bql(vbasedev, left);
+        vfio_user_bql_enter(vbasedev, left);
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "read", off, len, ret);
@@ -556,9 +416,9 @@ static int vfio_user_device_pwrite_region(VFIODevice *vbasedev,
     if (ret != -EAGAIN) {
         return ret;
     }
-    left = vfio_user_device_leave_bql(udev, vbasedev);
+    left = vfio_user_bql_leave(udev, vbasedev);
     ret = vfio_user_device_write(udev, region->info.index, off, buf, len);
-    vfio_user_device_enter_bql(vbasedev, left);
+    vfio_user_bql_enter(vbasedev, left);
     return ret;
 }
 

@@ -185,6 +185,29 @@ int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
 void vfio_user_dma_end(AddressSpace *as, VFIOUserDMA *dma, bool is_write,
                        uint64_t done);
 
+/**
+ * VFIOUserLeft: what was given up with the BQL
+ * @left: anything at all
+ * @guard, @engaged: the host bridge's guard against re-entrance, as it was
+ */
+typedef struct VFIOUserLeft {
+    bool left;
+    MemReentrancyGuard *guard;
+    bool engaged;
+} VFIOUserLeft;
+
+/**
+ * vfio_user_bql_leave, vfio_user_bql_enter: around waiting for the server
+ *
+ * Let go of the BQL, where the caller is a vCPU that has it and the device is
+ * in use, and take it back. See bql.c for what may have changed meanwhile.
+ */
+VFIOUserLeft vfio_user_bql_leave(VFIOUserDevice *udev, VFIODevice *vbasedev);
+void vfio_user_bql_enter(VFIODevice *vbasedev, VFIOUserLeft l);
+
+/* VFIOUserConnOps.tick: @opaque is the VFIOUserDevice. */
+void vfio_user_bql_tick(void *opaque);
+
 /*
  * load.c: config space and interrupts of a device that can be migrated; init
  * after hw/vfio has realized the device, exit before it is gone. BQL.

@@ -7,9 +7,6 @@ and what a stopped server leaves half done must not be saved.  "Answers" means:
 before the server is continued.  No test looks at how long anything took.
 """
 
-import os
-import signal
-
 from qemu_test import QemuSystemTest
 
 from vfio_user_migration import Setup, VFIOUserMigrationTest
@@ -25,23 +22,6 @@ WAITING = 'vfio-user-pci dev0: a vCPU is waiting for the server'
 
 class VFIOUserMigrationStall(VFIOUserMigrationTest):
     """The server gets SIGSTOP."""
-
-    def stop_server(self, server):
-        """Stop it now, and let it go on when the test ends."""
-        os.kill(server.process.pid, signal.SIGSTOP)
-        self.addCleanup(self.continue_server, server)
-        stat = f'/proc/{server.process.pid}/stat'
-
-        def stopped():
-            with open(stat, encoding='ascii') as file:
-                return file.read().rsplit(')', 1)[1].split()[0] == 'T'
-        wait_until(stopped, DEADLINE, 'the server stops')
-
-    @staticmethod
-    def continue_server(server):
-        """SIGCONT, if it is still there."""
-        if server.running():
-            os.kill(server.process.pid, signal.SIGCONT)
 
     def boot_patient(self, reading=False):
         """A side whose device waits for its server as long as it takes."""

@@ -7,15 +7,12 @@ anything took.
 """
 
 import asyncio
-import os
-import signal
 import time
 
 from qemu_test import QemuSystemTest
 
 from vfio_user_case import MIB
 from vfio_user_guest import VFIOUserGuestTest
-from vfio_user_server import wait_until
 import vfio_user_rows as rows
 
 # As long as the issue asks: longer than a message's deadline.
@@ -28,23 +25,6 @@ READ_LOOP = ('while :; do od -An -tx2 -j6 -N2 '
 
 class VFIOUserStall(VFIOUserGuestTest):
     """The server gets SIGSTOP."""
-
-    def stop_server(self, server):
-        """Stop it now, and let it go on when the test ends."""
-        os.kill(server.process.pid, signal.SIGSTOP)
-        self.addCleanup(self.continue_server, server)
-        stat = f'/proc/{server.process.pid}/stat'
-
-        def stopped():
-            with open(stat, encoding='ascii') as file:
-                return file.read().rsplit(')', 1)[1].split()[0] == 'T'
-        wait_until(stopped, EVENT_DEADLINE, 'the server stops')
-
-    @staticmethod
-    def continue_server(server):
-        """SIGCONT, if it is still there."""
-        if server.running():
-            os.kill(server.process.pid, signal.SIGCONT)
 
     def test_disk_under_load(self):
         """Data written across the stall arrive; the other disk goes on."""

@@ -10,15 +10,17 @@ more; they stay after the test.
 
 import os
 from pathlib import Path
+import signal
 import subprocess
 from typing import List, NamedTuple
 
 from qemu_test import QemuSystemTest
 
-from vfio_user_server import Server, qemu_server
+from vfio_user_server import Server, qemu_server, wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MIB = 1 << 20
+STOP_DEADLINE = 30
 
 
 class Disk(NamedTuple):
@@ -93,6 +95,23 @@ class VFIOUserTest(QemuSystemTest):
         server = qemu_server(self.qemu_bin, device, *self._paths())
         self.servers.append(server)
         return server.start()
+
+    def stop_server(self, server):
+        """Stop it now, and let it go on when the test ends."""
+        os.kill(server.process.pid, signal.SIGSTOP)
+        self.addCleanup(self.continue_server, server)
+        stat = f'/proc/{server.process.pid}/stat'
+
+        def stopped():
+            with open(stat, encoding='ascii') as file:
+                return file.read().rsplit(')', 1)[1].split()[0] == 'T'
+        wait_until(stopped, STOP_DEADLINE, 'the server stops')
+
+    @staticmethod
+    def continue_server(server):
+        """SIGCONT, if it is still there."""
+        if server.running():
+            os.kill(server.process.pid, signal.SIGCONT)
 
     def serve_disk(self, row):
         """Start the server of a table row on a new image file."""

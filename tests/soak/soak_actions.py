@@ -10,9 +10,12 @@ the time that things take allows.
 import threading
 import time
 
+from vfio_user_server import wait_until
+
 from soak_devices import KINDS, SIGCONT, SIGSTOP, Standard
 from soak_machine import Machine, SoakError
 
+DEADLINE = 60
 SLOW = 64 << 20         # bytes per second, of a migration that is to be met
 SHORT_STALL = (0.02, 1.5)
 RACE = (0.0, 0.08)      # seconds into a device_add; it takes some 30 ms
@@ -292,6 +295,9 @@ class Actions:
             'max-bandwidth': speed, 'downtime-limit': 2000})
         target.vm.cmd('migrate-incoming', uri=uri)
         source.vm.cmd('migrate', uri=uri)
+        # One that is cancelled before leaves the target listening for ever.
+        wait_until(lambda: source.migration_status() != 'setup', DEADLINE,
+                   f'{source.name} has reached {target.name}')
         return target
 
     def end_hop(self, target):

@@ -1,0 +1,145 @@
+/*
+ * vfio-user: a vCPU that waits for the server without the BQL
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Accesses come with the BQL held. A vCPU lets go of it while it waits for the
+ * server, so that nobody else waits. What holds meanwhile: the memory regions
+ * and their owner, because the vCPU is in an RCU critical section; for config
+ * accesses the device, because of the reference taken here. What may have
+ * changed: everything else, the device may even be unplugged. Callers in
+ * hw/vfio look at nothing but the device's own state after the access.
+ *
+ * Other threads keep the BQL: they are in the middle of realize, reset or
+ * unplug, which must not be interleaved with anything.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "hw/core/cpu.h"
+#include "hw/pci/pci.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/pci/pci_device.h"
+#include "migration/blocker.h"
+#include "system/cpus.h"
+#include "device.h"
+
+/* Counting as stopped ---------------------------------------------------------- */
+
+/* This vCPU counts as stopped, or did, since its access began. */
+static __thread bool vfio_user_bql_parked;
+
+/*
+ * A vCPU in the middle of an instruction must not be saved: elsewhere it would
+ * begin the instruction anew. Returns false when that is going on already: then
+ * the VM stops when the access ends.
+ */
+static bool vfio_user_bql_park(VFIOUserDevice *udev)
+{
+    if (vfio_user_bql_parked) {
+        return true;
+    }
+    if (!udev->nr_parked) {
+        error_setg(&udev->parked_blocker, "vfio-user-pci %s: a vCPU is waiting "
+                   "for the server in the middle of an access; continue the VM "
+                   "and let the server answer first", udev->name);
+        if (migrate_add_blocker_internal(&udev->parked_blocker, NULL)) {
+            return false;
+        }
+    }
+    udev->nr_parked++;
+    vfio_user_bql_parked = true;
+    return true;
+}
+
+static void vfio_user_bql_unpark(VFIOUserDevice *udev)
+{
+    if (vfio_user_bql_parked) {
+        vfio_user_bql_parked = false;
+        if (!--udev->nr_parked) {
+            migrate_del_blocker(&udev->parked_blocker);
+        }
+    }
+}
+
+/*
+ * A vCPU has been waiting for a while. If the VM is to stop meanwhile, it need
+ * not wait for this vCPU, which executes nothing: let it count as stopped.
+ * vfio_user_bql_enter() keeps it from going on before the VM does. Queued work
+ * has to wait, as it does during any access.
+ */
+void vfio_user_bql_tick(void *opaque)
+{
+    if (!current_cpu || bql_locked() || !qatomic_read(&current_cpu->stop)) {
+        return;
+    }
+    bql_lock();
+    if (current_cpu->stop && cpu_work_list_empty(current_cpu) &&
+        vfio_user_bql_park(opaque)) {
+        qemu_wait_io_event_common(current_cpu);
+    }
+    bql_unlock();
+}
+
+/* Letting go of the BQL -------------------------------------------------------- */
+
+/*
+ * A config access has come through the host bridge, whose guard against
+ * re-entrance would refuse all others until it is over, whatever device they
+ * are for. So the guard goes with the BQL, and comes back with it: whoever has
+ * the BQL is stopped from re-entering, and nobody else. The bridge is the one
+ * of the topmost bus, also for a bus of an expander.
+ */
+static MemReentrancyGuard *vfio_user_bql_host_guard(VFIODevice *vbasedev)
+{
+    PCIBus *bus = pci_get_bus(PCI_DEVICE(vbasedev->dev));
+
+    while (bus->parent_dev) {
+        bus = pci_get_bus(bus->parent_dev);
+    }
+    return &BUS(bus)->parent->mem_reentrancy_guard;
+}
+
+VFIOUserLeft vfio_user_bql_leave(VFIOUserDevice *udev, VFIODevice *vbasedev)
+{
+    VFIOUserLeft l = { 0 };
+
+    /* Not on a bus any more: the vCPU was on its way while it was unplugged. */
+    if (!udev->ready || !current_cpu || !bql_locked() ||
+        !qdev_get_parent_bus(vbasedev->dev)) {
+        return l;
+    }
+    l.left = true;
+    l.guard = vfio_user_bql_host_guard(vbasedev);
+    l.engaged = l.guard->engaged_in_io;
+    l.guard->engaged_in_io = false;
+    object_ref(OBJECT(vbasedev->dev));
+    bql_unlock();
+    return l;
+}
+
+static void vfio_user_bql_unref_owner(void *opaque)
+{
+    object_unref(OBJECT(opaque));
+}
+
+void vfio_user_bql_enter(VFIODevice *vbasedev, VFIOUserLeft l)
+{
+    if (!l.left) {
+        return;
+    }
+    bql_lock();
+    while (current_cpu->stopped && !current_cpu->unplug) {
+        qemu_cond_wait_bql(current_cpu->halt_cond);
+    }
+    l.guard->engaged_in_io = l.engaged;
+    vfio_user_bql_unpark(vfio_user_device_of(vbasedev));
+    if (vbasedev->dev->realized) {
+        object_unref(OBJECT(vbasedev->dev));
+    } else {
+        /* Unplugged meanwhile: our caller still needs it. */
+        aio_bh_schedule_oneshot(qemu_get_aio_context(),
+                                vfio_user_bql_unref_owner, vbasedev->dev);
+    }
+}
