@@ -31,7 +31,8 @@ from vfio_user_server import Server
 
 SOURCES = REPOSITORY / 'tests' / 'functional' / 'kvm-guest'
 SERVER = REPOSITORY / 'tests' / 'server'
-NOT_SERVER = {'main', 'rawclient', 'script', 'selftest', 'selftest-script'}
+# What these begin with belongs to its program and self test.
+NOT_SERVER = ('main', 'rawclient', 'script', 'selftest')
 GUEST_FLAGS = [
     '-m32', '-march=i686', '-mgeneral-regs-only', '-ffreestanding', '-Os',
     '-fno-pic', '-no-pie', '-fno-stack-protector', '-fcf-protection=none',
@@ -102,6 +103,12 @@ def compile_program(*args):
         raise AssertionError(f'cc {" ".join(map(str, args))}:\n{done.stderr}')
 
 
+def server_sources():
+    """The library in tests/server."""
+    return [file for file in SERVER.glob('*.c')
+            if not file.stem.startswith(NOT_SERVER)]
+
+
 def glib_flags():
     """What a program with GLib is compiled with."""
     return subprocess.run(['pkg-config', '--cflags', '--libs', 'glib-2.0'],
@@ -128,8 +135,7 @@ def programs():
     compile_program('-g', '-O1', '-pthread', '-o', device,
                     f'-I{REPOSITORY}/include', f'-I{SERVER}',
                     SOURCES / 'device.c',
-                    *[file for file in SERVER.glob('*.c')
-                      if file.stem not in NOT_SERVER], *glib_flags())
+                    *server_sources(), *glib_flags())
     return guest, device
 
 

@@ -81,9 +81,7 @@ def programs():
     flat.compile_program('-g', '-O1', '-pthread', '-o', device,
                          f'-I{REPOSITORY}/include', f'-I{flat.SERVER}',
                          SOURCES / 'device.c',
-                         *[file for file in flat.SERVER.glob('*.c')
-                           if file.stem not in flat.NOT_SERVER],
-                         *flat.glib_flags())
+                         *flat.server_sources(), *flat.glib_flags())
     return guest, device
 
 
