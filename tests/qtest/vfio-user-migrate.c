@@ -131,6 +131,7 @@ static const Size sizes[] = {
     { "1M+1", VMT_MIB + 1 },
     { "5M", 5 * VMT_MIB },
     { "64M", 64 * VMT_MIB },
+    { "1G", 1024 * VMT_MIB },
     { "max-xfer-1", MIDDLE_XFER - 1, MIDDLE_XFER },
     { "max-xfer", MIDDLE_XFER, MIDDLE_XFER },
     { "max-xfer+1", MIDDLE_XFER + 1, MIDDLE_XFER },
