@@ -369,13 +369,17 @@ int vfio_user_stream_precopy_info(VFIOUserDevice *udev,
 
 /* To be written ------------------------------------------------------------------ */
 
-/* Learn what became of the oldest write. */
-static void vfio_user_stream_collect_write(VFIOUserDevice *udev)
+/* Learn what became of the oldest write, or return false after @until. */
+static bool vfio_user_stream_collect_write(VFIOUserDevice *udev, int64_t until)
 {
     VFIOUserMigration *m = &udev->mig;
     VFIOUserMigChunk *chunk = vfio_user_stream_chunk(m, 0);
-    int ret = vfio_user_conn_wait(udev->conn, &chunk->req);
+    int ret;
 
+    if (!vfio_user_conn_wait_until(udev->conn, &chunk->req, until)) {
+        return false;
+    }
+    ret = chunk->req.ret;
     chunk->arrived = true;
     if (ret && !m->error) {
         error_report("vfio-user-pci %s: the device state was not taken after "
@@ -386,6 +390,7 @@ static void vfio_user_stream_collect_write(VFIOUserDevice *udev)
     }
     m->acked += chunk->out.size;
     vfio_user_stream_drop_head(m);
+    return true;
 }
 
 int vfio_user_stream_flush_writes(VFIOUserDevice *udev)
@@ -393,7 +398,7 @@ int vfio_user_stream_flush_writes(VFIOUserDevice *udev)
     VFIOUserMigration *m = &udev->mig;
 
     while (m->nr) {
-        vfio_user_stream_collect_write(udev);
+        vfio_user_stream_collect_write(udev, INT64_MAX);
     }
     return m->error;
 }
@@ -428,7 +433,7 @@ ssize_t vfio_user_stream_write(VFIOUserDevice *udev, const void *buf,
         return -EINVAL;
     }
     while (m->nr == m->depth && !m->error) {
-        vfio_user_stream_collect_write(udev);
+        vfio_user_stream_collect_write(udev, INT64_MAX);
     }
     ret = vfio_user_stream_usable(udev, "loading");
     if (ret) {
@@ -437,5 +442,11 @@ ssize_t vfio_user_stream_write(VFIOUserDevice *udev, const void *buf,
     len = MIN(len, m->size);
     vfio_user_stream_send_write(udev, buf, len);
     m->total += len;
+    /* Into a socket that nobody reads, sending took all the time there is. */
+    while (m->nr && vfio_user_stream_collect_write(udev, 0)) {
+        if (m->error) {
+            return m->error;
+        }
+    }
     return len;
 }
