@@ -19,6 +19,10 @@ FAST = 64 * MIB
 SLOW = MIB
 LONG = 'migration size=1M precopy=512M p2p logging'
 
+# QEMU 10.0 shuts the return path down, which is the same socket, before it
+# notes that the migration is cancelled; its thread may find the error first.
+CANCELLED = ('cancelled', 'failed')
+
 
 class VFIOUserMigrationCancel(VFIOUserMigrationTest):
     """A migration stops half-way, and the guest goes on at the source."""
@@ -41,9 +45,9 @@ class VFIOUserMigrationCancel(VFIOUserMigrationTest):
         self.assertEqual(source.status(), 'active')
         return target
 
-    def check_ended(self, source, target, status):
+    def check_ended(self, source, target, *statuses):
         """So it ended, and both sides know."""
-        self.assertEqual(self.wait_migration(source)['status'], status)
+        self.assertIn(self.wait_migration(source)['status'], statuses)
         self.expect_death(target)
         self.set_speed(source, 0)
 
@@ -58,7 +62,7 @@ class VFIOUserMigrationCancel(VFIOUserMigrationTest):
         for _ in range(2):
             target = self.begin(source)
             source.vm.cmd('migrate_cancel')
-            self.check_ended(source, target, 'cancelled')
+            self.check_ended(source, target, *CANCELLED)
             self.check_progress(source)
         self.check_retry(source)
 
@@ -72,7 +76,7 @@ class VFIOUserMigrationCancel(VFIOUserMigrationTest):
         wait_until(lambda: source.status() == 'pre-switchover', DEADLINE,
                    f'{source.name} is about to switch over')
         source.vm.cmd('migrate_cancel')
-        self.check_ended(source, target, 'cancelled')
+        self.check_ended(source, target, *CANCELLED)
         wait_until(lambda: source.vm.cmd('query-status')['running'],
                    DEADLINE, f'{source.name} runs again')
         self.check_progress(source)
@@ -105,7 +109,7 @@ class VFIOUserMigrationCancel(VFIOUserMigrationTest):
         answer = source.vm.qmp('device_del', {'id': 'dev0'})
         self.assertIn('migrat', answer['error']['desc'])
         source.vm.cmd('migrate_cancel')
-        self.check_ended(source, target, 'cancelled')
+        self.check_ended(source, target, *CANCELLED)
         self.check_retry(source)
 
     def test_target_quits(self):

@@ -155,10 +155,18 @@ int64_t vmt_number(VUTest *side, const char *group, const char *name)
     return value;
 }
 
+/*
+ * QEMU 10.0 shuts the return path down, which is the same socket, before it notes
+ * that the migration is cancelled; its thread may find the error first, and then
+ * the migration has failed.
+ */
 static bool has_status(VUTest *side, const char *wanted)
 {
     g_autofree char *status = vmt_status(side);
 
+    if (!strcmp(wanted, "cancelled") && !strcmp(status, "failed")) {
+        return true;
+    }
     if (strcmp(status, wanted) && (!strcmp(status, "completed") ||
                                    !strcmp(status, "failed") ||
                                    !strcmp(status, "cancelled"))) {
