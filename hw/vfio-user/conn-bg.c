@@ -116,7 +116,7 @@ static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
     wants_write = vfio_user_conn_tx_flush(conn, &sent);
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        conn->driver = NULL;
+        vfio_user_conn_undrive_locked(conn);
         /* Queued after the flush, by someone who saw that we drive */
         wants_write = wants_write || qatomic_read(&conn->tx_pending);
         if (!QTAILQ_EMPTY(&conn->waiters)) {

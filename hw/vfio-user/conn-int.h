@@ -36,6 +36,8 @@
  * @msg:    what is left of it
  * @started: part of it is out, the rest must follow. Under send_lock.
  * @sent:   all of it is out. Under lock.
+ * @lost:   it never will be: the connection has ended, and perhaps begun anew.
+ *          Under lock.
  * @free:   called when it is out or the connection ends; NULL when the sender
  *          waits for @sent
  */
@@ -45,6 +47,7 @@ typedef struct VFIOUserConnTx {
     bool queued;
     bool started;
     bool sent;
+    bool lost;
     void (*free)(VFIOUserConn *conn, struct VFIOUserConnTx *tx);
     QSIMPLEQ_ENTRY(VFIOUserConnTx) next;
 } VFIOUserConnTx;
@@ -76,6 +79,7 @@ typedef struct VFIOUserConnSlot {
     bool used;
     bool sending;           /* its sender still needs slot and request */
     bool replied;           /* the reply came meanwhile */
+    bool lost;              /* the connection began anew meanwhile */
 } VFIOUserConnSlot;
 
 typedef enum VFIOUserRxState {
@@ -112,6 +116,7 @@ struct VFIOUserConn {
     QSIMPLEQ_HEAD(, VFIOUserConnTx) tx_queue;
     unsigned nr_backlog;    /* writes in @tx_queue's REGION_WRITE_MULTIs */
     bool tx_pending;        /* @tx_queue is not empty; read without the lock */
+    unsigned life;          /* sockets before this one; changed under @lock, too */
 
     QemuMutex lock;
     /* Under @lock */
@@ -127,9 +132,10 @@ struct VFIOUserConn {
     unsigned nr_commands;   /* the server's: being received or answered */
     bool closing;
     bool failed;
+    unsigned nr_failing;    /* threads in the middle of telling of a failure */
     Error *error;
     bool rx_busy;           /* the driver may be touching @rx.req's memory */
-    QemuCond rx_idle;       /* it is not any more; or @ctx was left */
+    QemuCond rx_idle;       /* not any more; or @ctx was left; see adopt */
 
     /* Under @lock; see conn-poll.c */
     struct {
@@ -163,11 +169,23 @@ struct VFIOUserConn {
 
 /* conn.c */
 
+/* Nobody drives any more. */
+void vfio_user_conn_undrive_locked(VFIOUserConn *conn);
+
 /* Fill in an outcome without a reply. */
 void vfio_user_conn_finish_locked(VFIOUserRequest *req, int ret);
 void vfio_user_conn_wake_locked(VFIOUserConn *conn, const void *key);
 void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
                                     VFIOUserConnSlot *slot);
+
+/* conn-life.c */
+
+/**
+ * vfio_user_conn_fail_life: as vfio_user_conn_fail(), for one socket
+ * @life: what vfio_user_conn.life was when it failed; nothing happens when the
+ *     connection has another one by now
+ */
+void vfio_user_conn_fail_life(VFIOUserConn *conn, unsigned life, Error *err);
 
 /* conn-rx.c */
 
@@ -222,7 +240,9 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent);
  * message that was begun moves to memory of its own, so that @tx may go.
  */
 bool vfio_user_conn_tx_cancel(VFIOUserConn *conn, VFIOUserConnTx *tx);
-void vfio_user_conn_tx_cleanup(VFIOUserConn *conn);
+
+/* Nothing that is queued will be sent: tell the senders. */
+void vfio_user_conn_tx_lose(VFIOUserConn *conn);
 
 /* conn-poll.c */
 

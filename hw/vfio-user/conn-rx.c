@@ -492,12 +492,13 @@ int vfio_user_conn_rx_step(VFIOUserConn *conn)
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
         conn->rx_busy = false;
         qemu_cond_broadcast(&conn->rx_idle);
-        if (conn->failed && conn->rx.req && conn->rx.req->done &&
-            !conn->rx.slot->sending) {
+        if (conn->failed && conn->rx.req && !conn->rx.slot->sending) {
             orphan = conn->rx.req;
             conn->rx.req = NULL;
             conn->rx.slot->req = NULL;
             vfio_user_conn_finish_locked(orphan, -EPIPE);
+            vfio_user_conn_wake_locked(conn, orphan);
+            orphan = orphan->done ? orphan : NULL;
         }
     }
     if (orphan) {

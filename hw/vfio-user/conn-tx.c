@@ -36,7 +36,7 @@ static int vfio_user_conn_tx_try_locked(VFIOUserConn *conn,
     return ret;
 }
 
-static void vfio_user_conn_tx_failed(VFIOUserConn *conn, int ret)
+static void vfio_user_conn_tx_failed(VFIOUserConn *conn, unsigned life, int ret)
 {
     Error *err = NULL;
 
@@ -45,7 +45,7 @@ static void vfio_user_conn_tx_failed(VFIOUserConn *conn, int ret)
     } else {
         error_setg_errno(&err, -ret, "cannot send to the server");
     }
-    vfio_user_conn_fail(conn, err);
+    vfio_user_conn_fail_life(conn, life, err);
 }
 
 /*
@@ -72,10 +72,12 @@ static void vfio_user_conn_tx_alert(VFIOUserConn *conn)
 int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
 {
     int ret = -EAGAIN;
+    unsigned life;
     bool first;
 
-    tx->queued = tx->started = tx->sent = false;
+    tx->queued = tx->started = tx->sent = tx->lost = false;
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
+        life = conn->life;
         first = QSIMPLEQ_EMPTY(&conn->tx_queue);
         if (first) {
             ret = vfio_user_conn_tx_try_locked(conn, tx);
@@ -93,7 +95,7 @@ int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
             vfio_user_conn_tx_alert(conn);
         }
     } else if (ret) {
-        vfio_user_conn_tx_failed(conn, ret);
+        vfio_user_conn_tx_failed(conn, life, ret);
         ret = -EPIPE;
     }
     return ret;
@@ -112,7 +114,7 @@ static VFIOUserConnTx *vfio_user_conn_tx_copy_rest(VFIOUserConnTx *tx)
 
     rest->header = tx->header;
     rest->queued = rest->started = true;
-    rest->sent = false;
+    rest->sent = rest->lost = false;
     rest->free = vfio_user_conn_tx_free_rest;
     iov_to_buf(tx->msg.iov, tx->msg.nr_iov, 0, rest + 1, len);
     rest->msg.iov[0].iov_base = rest + 1;
@@ -153,7 +155,7 @@ static VFIOUserConnMulti *vfio_user_conn_multi_new_locked(VFIOUserConn *conn)
         .flags = VFIO_USER_TYPE_COMMAND | VFIO_USER_NO_REPLY,
     };
     tx->free = vfio_user_conn_multi_free;
-    tx->started = tx->sent = false;
+    tx->started = tx->sent = tx->lost = false;
     tx->queued = true;
     tx->msg.iov[0].iov_base = &tx->header;
     tx->msg.iov[0].iov_len = sizeof(tx->header);
@@ -220,14 +222,15 @@ static int vfio_user_conn_tx_now_locked(VFIOUserConn *conn, VFIOUserConnTx *tx)
 }
 
 /* What became of a message that nobody waits for. */
-static int vfio_user_conn_tx_outcome(VFIOUserConn *conn, int ret)
+static int vfio_user_conn_tx_outcome(VFIOUserConn *conn, unsigned life,
+                                     int ret)
 {
     if (ret == -EINPROGRESS) {
         vfio_user_conn_tx_alert(conn);
         return 0;
     }
     if (ret && ret != -EAGAIN) {
-        vfio_user_conn_tx_failed(conn, ret);
+        vfio_user_conn_tx_failed(conn, life, ret);
         return -EPIPE;
     }
     return ret;
@@ -235,12 +238,14 @@ static int vfio_user_conn_tx_outcome(VFIOUserConn *conn, int ret)
 
 int vfio_user_conn_tx_try(VFIOUserConn *conn, VFIOUserConnTx *tx)
 {
+    unsigned life;
     int ret;
 
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
+        life = conn->life;
         ret = vfio_user_conn_tx_now_locked(conn, tx);
     }
-    return vfio_user_conn_tx_outcome(conn, ret);
+    return vfio_user_conn_tx_outcome(conn, life, ret);
 }
 
 static int
@@ -273,18 +278,20 @@ vfio_user_conn_write_now_locked(VFIOUserConn *conn,
 int vfio_user_conn_tx_write(VFIOUserConn *conn,
                             const struct vfio_user_write_multi_entry *entry)
 {
+    unsigned life;
     int ret;
 
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
         bool first = QSIMPLEQ_EMPTY(&conn->tx_queue);
 
+        life = conn->life;
         ret = vfio_user_conn_write_now_locked(conn, entry);
         if (ret == -EAGAIN && conn->nr_backlog < VFIO_USER_CONN_MAX_BACKLOG) {
             vfio_user_conn_multi_add_locked(conn, entry);
             ret = first ? -EINPROGRESS : 0;
         }
     }
-    return vfio_user_conn_tx_outcome(conn, ret);
+    return vfio_user_conn_tx_outcome(conn, life, ret);
 }
 
 /* The queue ------------------------------------------------------------------ */
@@ -303,6 +310,7 @@ static void vfio_user_conn_tx_done(VFIOUserConn *conn, VFIOUserConnTx *tx)
 
 bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent)
 {
+    unsigned life;
     int ret = 0;
 
     *sent = false;
@@ -310,6 +318,7 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent)
         return false;
     }
     qemu_mutex_lock(&conn->send_lock);
+    life = conn->life;
     while (!QSIMPLEQ_EMPTY(&conn->tx_queue)) {
         VFIOUserConnTx *tx = QSIMPLEQ_FIRST(&conn->tx_queue);
 
@@ -326,7 +335,7 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent)
     qemu_mutex_unlock(&conn->send_lock);
 
     if (ret && ret != -EAGAIN) {
-        vfio_user_conn_tx_failed(conn, ret);
+        vfio_user_conn_tx_failed(conn, life, ret);
         return false;
     }
     return ret == -EAGAIN;
@@ -354,14 +363,22 @@ bool vfio_user_conn_tx_cancel(VFIOUserConn *conn, VFIOUserConnTx *tx)
     return !tx->started;
 }
 
-void vfio_user_conn_tx_cleanup(VFIOUserConn *conn)
+void vfio_user_conn_tx_lose(VFIOUserConn *conn)
 {
+    QEMU_LOCK_GUARD(&conn->send_lock);
+
     while (!QSIMPLEQ_EMPTY(&conn->tx_queue)) {
         VFIOUserConnTx *tx = QSIMPLEQ_FIRST(&conn->tx_queue);
 
-        /* Senders take theirs back before they return. */
-        assert(tx->free);
         QSIMPLEQ_REMOVE_HEAD(&conn->tx_queue, next);
-        tx->free(conn, tx);
+        tx->queued = false;
+        if (tx->free) {
+            tx->free(conn, tx);
+            continue;
+        }
+        QEMU_LOCK_GUARD(&conn->lock);
+        tx->lost = true;
+        vfio_user_conn_wake_locked(conn, tx);
     }
+    qatomic_set(&conn->tx_pending, false);
 }

@@ -22,8 +22,9 @@
  * - A request's memory is touched only by the driver while @rx_busy. A
  *   request that gives up waits for that to end, which takes no waiting of
  *   its own. Its slot stays taken until the late reply has been dropped.
- * - @failed is set once and for good, wakes everybody, and nothing is sent or
- *   received afterwards.
+ * - @failed is set once, wakes everybody and gives every request its outcome;
+ *   nothing is sent or received afterwards, unless the connection is given a
+ *   new socket, a new life (conn-life.c).
  */
 
 #include "qemu/osdep.h"
@@ -69,6 +70,7 @@ void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
     slot->used = false;
     slot->sending = false;
     slot->replied = false;
+    slot->lost = false;
     slot->req = NULL;
     slot->id += VFIO_USER_CONN_MAX_REQUESTS;
     conn->free_slots[conn->nr_free++] = slot - conn->slots;
@@ -132,6 +134,14 @@ static void vfio_user_conn_drive(VFIOUserConn *conn, int64_t deadline)
     }
 }
 
+void vfio_user_conn_undrive_locked(VFIOUserConn *conn)
+{
+    conn->driver = NULL;
+    if (conn->failed) {
+        qemu_cond_broadcast(&conn->rx_idle);
+    }
+}
+
 static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
                                               VFIOUserWaiter *w,
                                               VFIOUserReady *ready,
@@ -151,7 +161,7 @@ static void vfio_user_conn_drive_until_locked(VFIOUserConn *conn,
         qemu_mutex_lock(&conn->lock);
     } while (!conn->failed && !ready(conn, w->key) &&
              g_get_monotonic_time() < deadline);
-    conn->driver = NULL;
+    vfio_user_conn_undrive_locked(conn);
     conn->driver_polls = false;
     if (ready(conn, w->key)) {
         vfio_user_conn_poll_end_locked(conn, limit_ns, get_clock() - begin_ns);
@@ -245,7 +255,7 @@ static bool vfio_user_conn_is_sent(VFIOUserConn *conn, const void *key)
 {
     const VFIOUserConnTx *tx = key;
 
-    return tx->sent;
+    return tx->sent || tx->lost;
 }
 
 /* Sending ------------------------------------------------------------------ */
@@ -299,23 +309,23 @@ static int vfio_user_conn_send(VFIOUserConn *conn, VFIOUserConnTx *tx,
                                int64_t deadline)
 {
     int ret = vfio_user_conn_tx_send(conn, tx);
-    bool sent;
+    bool over;
 
     if (ret != -EAGAIN) {
         return ret;
     }
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        sent = vfio_user_conn_wait_locked(conn, vfio_user_conn_is_sent, tx,
+        over = vfio_user_conn_wait_locked(conn, vfio_user_conn_is_sent, tx,
                                           deadline);
     }
-    if (sent) {
-        return 0;
+    if (over) {
+        return tx->lost ? -EPIPE : 0;
     }
     if (vfio_user_conn_tx_cancel(conn, tx)) {
         return vfio_user_conn_broken(conn) ? -EPIPE : -ETIMEDOUT;
     }
     vfio_user_conn_bg_kick(conn);
-    if (vfio_user_conn_broken(conn)) {
+    if (tx->lost || vfio_user_conn_broken(conn)) {
         return -EPIPE;
     }
     return tx->started ? -EINPROGRESS : 0;
@@ -379,6 +389,11 @@ static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
         }
     }
     slot->sending = false;
+    if (slot->lost) {
+        *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
+        vfio_user_conn_finish_locked(req, -EPIPE);
+        return true;
+    }
     if (slot->replied) {
         *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
         return true;
@@ -586,169 +601,4 @@ int vfio_user_conn_post_write(VFIOUserConn *conn, uint32_t region,
         }
     }
     return ret;
-}
-
-/* Life --------------------------------------------------------------------- */
-
-VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
-                                 const VFIOUserConnOps *ops, void *opaque,
-                                 unsigned timeout_ms)
-{
-    VFIOUserConn *conn = g_new0(VFIOUserConn, 1);
-
-    conn->name = g_strdup(name);
-    conn->ops = ops;
-    conn->opaque = opaque;
-    conn->timeout_ms = timeout_ms;
-    conn->tick_ms = VFIO_USER_CONN_TICK_MS;
-    conn->max_xfer = VFIO_USER_DEFAULT_MAX_DATA_XFER;
-    vfio_user_chan_init(&conn->chan, fd);
-    event_notifier_init(&conn->kick, false);
-    qemu_mutex_init(&conn->send_lock);
-    qemu_mutex_init(&conn->lock);
-    qemu_cond_init(&conn->rx_idle);
-    QSIMPLEQ_INIT(&conn->tx_queue);
-    QTAILQ_INIT(&conn->waiters);
-
-    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
-        conn->slots[i].id = i;
-        conn->free_slots[i] = VFIO_USER_CONN_MAX_REQUESTS - 1 - i;
-    }
-    conn->nr_free = VFIO_USER_CONN_MAX_REQUESTS;
-    return conn;
-}
-
-void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
-{
-    conn->max_xfer = max_xfer;
-}
-
-void vfio_user_conn_set_no_fds(VFIOUserConn *conn)
-{
-    conn->chan.no_fds = true;
-}
-
-void vfio_user_conn_set_no_commands(VFIOUserConn *conn)
-{
-    qatomic_set(&conn->no_commands, true);
-}
-
-void vfio_user_conn_set_lockstep(VFIOUserConn *conn)
-{
-    QEMU_LOCK_GUARD(&conn->lock);
-    qatomic_set(&conn->lockstep, true);
-}
-
-bool vfio_user_conn_lockstep(VFIOUserConn *conn)
-{
-    return qatomic_read(&conn->lockstep);
-}
-
-/*
- * Requests that nobody waits for, once the connection has failed. One that is
- * being sent is left to its sender, one whose reply is being received to the
- * driver.
- */
-static VFIOUserRequest *vfio_user_conn_orphans_locked(VFIOUserConn *conn)
-{
-    VFIOUserRequest *list = NULL;
-
-    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
-        VFIOUserRequest *req = conn->slots[i].req;
-
-        if (!req || !req->done || conn->slots[i].sending ||
-            (conn->rx_busy && conn->rx.req == req)) {
-            continue;
-        }
-        conn->slots[i].req = NULL;
-        if (conn->rx.req == req) {
-            conn->rx.req = NULL;
-        }
-        vfio_user_conn_finish_locked(req, -EPIPE);
-        req->next = list;
-        list = req;
-    }
-    return list;
-}
-
-static void vfio_user_conn_finish_orphans(VFIOUserRequest *list)
-{
-    while (list) {
-        VFIOUserRequest *req = list;
-
-        list = req->next;
-        req->done(req);
-    }
-}
-
-/* The first reason counts. */
-void vfio_user_conn_fail(VFIOUserConn *conn, Error *err)
-{
-    VFIOUserRequest *orphans = NULL;
-    VFIOUserWaiter *w;
-    bool tell;
-
-    WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        if (conn->failed) {
-            error_free(err);
-            return;
-        }
-        qatomic_set(&conn->failed, true);
-        conn->error = err;
-        tell = !conn->closing;
-        QTAILQ_FOREACH(w, &conn->waiters, next) {
-            qemu_cond_signal(&w->cond);
-        }
-        orphans = vfio_user_conn_orphans_locked(conn);
-    }
-    trace_vfio_user_conn_failed(conn->name, error_get_pretty(err));
-    /* Wakes a driver in poll(). The descriptor lives as long as @conn. */
-    shutdown(conn->chan.fd, SHUT_RDWR);
-    vfio_user_conn_finish_orphans(orphans);
-    if (tell) {
-        conn->ops->failed(conn->opaque);
-    }
-}
-
-void vfio_user_conn_close(VFIOUserConn *conn)
-{
-    Error *err = NULL;
-
-    WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        conn->closing = true;
-    }
-    error_setg(&err, "closed");
-    vfio_user_conn_fail(conn, err);
-}
-
-void vfio_user_conn_stop(VFIOUserConn *conn)
-{
-    vfio_user_conn_close(conn);
-    vfio_user_conn_bg_stop(conn);
-}
-
-void vfio_user_conn_free(VFIOUserConn *conn)
-{
-    vfio_user_conn_stop(conn);
-    vfio_user_conn_rx_cleanup(conn);
-    vfio_user_conn_tx_cleanup(conn);
-    vfio_user_chan_cleanup(&conn->chan);
-    event_notifier_cleanup(&conn->kick);
-    qemu_cond_destroy(&conn->rx_idle);
-    qemu_mutex_destroy(&conn->lock);
-    qemu_mutex_destroy(&conn->send_lock);
-    error_free(conn->error);
-    g_free(conn->name);
-    g_free(conn);
-}
-
-bool vfio_user_conn_broken(VFIOUserConn *conn)
-{
-    return qatomic_read(&conn->failed);
-}
-
-Error *vfio_user_conn_error(VFIOUserConn *conn)
-{
-    QEMU_LOCK_GUARD(&conn->lock);
-    return conn->error ? error_copy(conn->error) : NULL;
 }

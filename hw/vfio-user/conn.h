@@ -44,8 +44,8 @@ typedef struct VFIOUserDMA {
  * @dma_begin: pin [@addr, @addr + @count) for the server and fill @dma.
  *     @is_write: the server writes. Returns 0 or -errno. (DMA_READ, DMA_WRITE)
  * @dma_end: done with it. @done bytes from its beginning were written.
- * @failed: the connection is lost for good; called once. The reason is in
- *     vfio_user_conn_error().
+ * @failed: the connection is lost; called once for each socket. The reason is
+ *     in vfio_user_conn_error().
  * @tick: a thread has been waiting for another VFIO_USER_CONN_TICK_MS; called
  *     in that thread, which holds nothing of the connection meanwhile, so this
  *     one may take the BQL. May be NULL.
@@ -292,6 +292,27 @@ bool vfio_user_conn_lockstep(VFIOUserConn *conn);
  * the connection had failed or was closed before. Any thread.
  */
 void vfio_user_conn_fail(VFIOUserConn *conn, Error *err);
+
+/**
+ * vfio_user_conn_adopt: go on with another connection's socket
+ * @conn: has failed, and was not closed
+ * @from: its socket, limits and modes are taken; only good for
+ *     vfio_user_conn_free() afterwards
+ *
+ * Requests of the old socket have failed with -EPIPE, all of them. Returns false
+ * when @from has failed or has requests in flight; nothing has changed then, but
+ * nobody looks after @from any more. @from was started, and no other thread uses
+ * it. One thread at a time, not from a callback in VFIOUserConnOps; waits only
+ * for threads that are leaving.
+ */
+bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from);
+
+/**
+ * vfio_user_conn_rebind: call back another owner
+ *
+ * For a connection that only its AioContext uses. Threads as in adopt.
+ */
+void vfio_user_conn_rebind(VFIOUserConn *conn, void *opaque);
 
 /* True once the connection has failed or was closed. Any thread. */
 bool vfio_user_conn_broken(VFIOUserConn *conn);

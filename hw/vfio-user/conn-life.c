@@ -1,0 +1,315 @@
+/*
+ * vfio-user: beginning, end and new beginning of a connection
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * A connection that has failed can go on with a new socket: another one that
+ * was set up and negotiated by itself hands it over (adopt). The object stays,
+ * so that whoever holds a pointer to it need not know. What belongs to the old
+ * socket ends first: every request has its outcome, nobody reads any more,
+ * nothing is left to be sent. Threads that are still on their way out of a call
+ * find that in memory of their own (request, message) or in their slot, and not
+ * in @failed, which may be false again by then. They may even be waiting for
+ * the BQL (the owner's tick), so none of this waits for them.
+ *
+ * Rejected: a new object for each socket, with references counted. Every
+ * request would have to remember its own, and each access count up and down.
+ */
+
+#include "qemu/osdep.h"
+#include "conn-int.h"
+#include "trace.h"
+
+VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
+                                 const VFIOUserConnOps *ops, void *opaque,
+                                 unsigned timeout_ms)
+{
+    VFIOUserConn *conn = g_new0(VFIOUserConn, 1);
+
+    conn->name = g_strdup(name);
+    conn->ops = ops;
+    conn->opaque = opaque;
+    conn->timeout_ms = timeout_ms;
+    conn->tick_ms = VFIO_USER_CONN_TICK_MS;
+    conn->max_xfer = VFIO_USER_DEFAULT_MAX_DATA_XFER;
+    vfio_user_chan_init(&conn->chan, fd);
+    event_notifier_init(&conn->kick, false);
+    qemu_mutex_init(&conn->send_lock);
+    qemu_mutex_init(&conn->lock);
+    qemu_cond_init(&conn->rx_idle);
+    QSIMPLEQ_INIT(&conn->tx_queue);
+    QTAILQ_INIT(&conn->waiters);
+
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        conn->slots[i].id = i;
+        conn->free_slots[i] = VFIO_USER_CONN_MAX_REQUESTS - 1 - i;
+    }
+    conn->nr_free = VFIO_USER_CONN_MAX_REQUESTS;
+    return conn;
+}
+
+void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
+{
+    conn->max_xfer = max_xfer;
+}
+
+void vfio_user_conn_set_no_fds(VFIOUserConn *conn)
+{
+    conn->chan.no_fds = true;
+}
+
+void vfio_user_conn_set_no_commands(VFIOUserConn *conn)
+{
+    qatomic_set(&conn->no_commands, true);
+}
+
+void vfio_user_conn_set_lockstep(VFIOUserConn *conn)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    qatomic_set(&conn->lockstep, true);
+}
+
+bool vfio_user_conn_lockstep(VFIOUserConn *conn)
+{
+    return qatomic_read(&conn->lockstep);
+}
+
+/*
+ * Every request has failed. One that is being sent is left to its sender, one
+ * whose reply is being received to the driver. Returns those that nobody waits
+ * for.
+ */
+static VFIOUserRequest *vfio_user_conn_end_requests_locked(VFIOUserConn *conn)
+{
+    VFIOUserRequest *orphans = NULL;
+
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        VFIOUserRequest *req = conn->slots[i].req;
+
+        if (!req || conn->slots[i].sending ||
+            (conn->rx_busy && conn->rx.req == req)) {
+            continue;
+        }
+        conn->slots[i].req = NULL;
+        if (conn->rx.req == req) {
+            conn->rx.req = NULL;
+        }
+        vfio_user_conn_finish_locked(req, -EPIPE);
+        if (req->done) {
+            req->next = orphans;
+            orphans = req;
+        } else {
+            vfio_user_conn_wake_locked(conn, req);
+        }
+    }
+    return orphans;
+}
+
+static void vfio_user_conn_finish_orphans(VFIOUserRequest *list)
+{
+    while (list) {
+        VFIOUserRequest *req = list;
+
+        list = req->next;
+        req->done(req);
+    }
+}
+
+/* The first reason counts. Returns false when there was one. */
+static bool vfio_user_conn_end_locked(VFIOUserConn *conn, Error *err,
+                                      VFIOUserRequest **orphans)
+{
+    VFIOUserWaiter *w;
+
+    if (conn->failed) {
+        return false;
+    }
+    qatomic_set(&conn->failed, true);
+    conn->error = err;
+    conn->nr_failing++;
+    QTAILQ_FOREACH(w, &conn->waiters, next) {
+        qemu_cond_signal(&w->cond);
+    }
+    *orphans = vfio_user_conn_end_requests_locked(conn);
+    return true;
+}
+
+static void vfio_user_conn_end(VFIOUserConn *conn, const unsigned *life,
+                               Error *err)
+{
+    VFIOUserRequest *orphans = NULL;
+    bool ended, tell;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        ended = (!life || *life == conn->life) &&
+                vfio_user_conn_end_locked(conn, err, &orphans);
+        tell = !conn->closing;
+    }
+    if (!ended) {
+        error_free(err);
+        return;
+    }
+    trace_vfio_user_conn_failed(conn->name, error_get_pretty(err));
+    /* Wakes a driver in poll(). The descriptor lives until all have left. */
+    shutdown(conn->chan.fd, SHUT_RDWR);
+    vfio_user_conn_finish_orphans(orphans);
+    if (tell) {
+        conn->ops->failed(conn->opaque);
+    }
+    QEMU_LOCK_GUARD(&conn->lock);
+    conn->nr_failing--;
+    qemu_cond_broadcast(&conn->rx_idle);
+}
+
+void vfio_user_conn_fail(VFIOUserConn *conn, Error *err)
+{
+    vfio_user_conn_end(conn, NULL, err);
+}
+
+void vfio_user_conn_fail_life(VFIOUserConn *conn, unsigned life, Error *err)
+{
+    vfio_user_conn_end(conn, &life, err);
+}
+
+void vfio_user_conn_close(VFIOUserConn *conn)
+{
+    Error *err = NULL;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        conn->closing = true;
+    }
+    error_setg(&err, "closed");
+    vfio_user_conn_fail(conn, err);
+}
+
+void vfio_user_conn_stop(VFIOUserConn *conn)
+{
+    vfio_user_conn_close(conn);
+    vfio_user_conn_bg_stop(conn);
+}
+
+void vfio_user_conn_free(VFIOUserConn *conn)
+{
+    vfio_user_conn_stop(conn);
+    vfio_user_conn_rx_cleanup(conn);
+    vfio_user_conn_tx_lose(conn);
+    vfio_user_chan_cleanup(&conn->chan);
+    event_notifier_cleanup(&conn->kick);
+    qemu_cond_destroy(&conn->rx_idle);
+    qemu_mutex_destroy(&conn->lock);
+    qemu_mutex_destroy(&conn->send_lock);
+    error_free(conn->error);
+    g_free(conn->name);
+    g_free(conn);
+}
+
+/* A new life ------------------------------------------------------------------- */
+
+/*
+ * Nobody uses the old socket any more. Whoever does is about to find out that
+ * it has failed, and takes no lock of the caller's on the way.
+ */
+static void vfio_user_conn_quiesce(VFIOUserConn *conn)
+{
+    VFIOUserRequest *orphans;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        while (conn->driver || conn->rx_busy || conn->nr_failing) {
+            qemu_cond_wait(&conn->rx_idle, &conn->lock);
+        }
+        orphans = vfio_user_conn_end_requests_locked(conn);
+    }
+    vfio_user_conn_finish_orphans(orphans);
+    vfio_user_conn_tx_lose(conn);
+    vfio_user_conn_rx_cleanup(conn);
+}
+
+/* No reply comes to what was asked before. */
+static void vfio_user_conn_renew_slots_locked(VFIOUserConn *conn)
+{
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        VFIOUserConnSlot *slot = &conn->slots[i];
+
+        if (slot->used && slot->sending) {
+            slot->lost = true;
+        } else if (slot->used) {
+            vfio_user_conn_put_slot_locked(conn, slot);
+        }
+    }
+}
+
+static bool vfio_user_conn_is_idle(VFIOUserConn *conn)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    return conn->nr_free == VFIO_USER_CONN_MAX_REQUESTS && !conn->failed;
+}
+
+/* The socket, and what has been received of it already. Locks of @conn held. */
+static void vfio_user_conn_move_locked(VFIOUserConn *conn, VFIOUserConn *from)
+{
+    VFIOUserConnTx *tx;
+
+    vfio_user_chan_cleanup(&conn->chan);
+    conn->chan = from->chan;
+    vfio_user_chan_init(&from->chan, -1);
+    conn->rx = from->rx;
+    memset(&from->rx, 0, sizeof(from->rx));
+    while ((tx = QSIMPLEQ_FIRST(&from->tx_queue))) {
+        QSIMPLEQ_REMOVE_HEAD(&from->tx_queue, next);
+        QSIMPLEQ_INSERT_TAIL(&conn->tx_queue, tx, next);
+    }
+    qatomic_set(&conn->tx_pending, !QSIMPLEQ_EMPTY(&conn->tx_queue));
+    qatomic_set(&from->tx_pending, false);
+    conn->nr_commands = from->nr_commands;
+    from->nr_commands = 0;
+    conn->max_xfer = from->max_xfer;
+    qatomic_set(&conn->lockstep, from->lockstep);
+    qatomic_set(&conn->no_commands, from->no_commands);
+    conn->poll = from->poll;
+    vfio_user_conn_renew_slots_locked(conn);
+    error_free(conn->error);
+    conn->error = NULL;
+    conn->life++;
+    qatomic_set(&conn->failed, false);
+}
+
+bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
+{
+    AioContext *ctx = from->ctx;
+
+    assert(vfio_user_conn_broken(conn));
+    vfio_user_conn_bg_stop(conn);
+    vfio_user_conn_bg_stop(from);
+    if (!vfio_user_conn_is_idle(from)) {
+        return false;
+    }
+    vfio_user_conn_quiesce(conn);
+    WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
+        QEMU_LOCK_GUARD(&conn->lock);
+        vfio_user_conn_move_locked(conn, from);
+    }
+    vfio_user_conn_start(conn, ctx);
+    return true;
+}
+
+void vfio_user_conn_rebind(VFIOUserConn *conn, void *opaque)
+{
+    AioContext *ctx = conn->ctx;
+
+    vfio_user_conn_bg_stop(conn);
+    conn->opaque = opaque;
+    vfio_user_conn_start(conn, ctx);
+}
+
+/* State ------------------------------------------------------------------------- */
+
+bool vfio_user_conn_broken(VFIOUserConn *conn)
+{
+    return qatomic_read(&conn->failed);
+}
+
+Error *vfio_user_conn_error(VFIOUserConn *conn)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    return conn->error ? error_copy(conn->error) : NULL;
+}
