@@ -229,7 +229,7 @@ typedef struct VFIOUserBacking {
     bool backend;
 } VFIOUserBacking;
 
-static void vfio_user_container_backing(void *vaddr, VFIOUserBacking *b)
+static void vfio_user_container_find(void *vaddr, VFIOUserBacking *b)
 {
     ram_addr_t offset;
     MemoryRegion *mr;
@@ -271,6 +271,22 @@ static void vfio_user_container_private_ram(VFIOUserContainer *c)
     vfio_user_container_by_message(c);
 }
 
+/* What the server may have of a piece of memory. */
+static void vfio_user_container_backing(VFIOUserContainer *c, void *vaddr,
+                                        bool readonly, VFIOUserBacking *b)
+{
+    vfio_user_container_find(vaddr, b);
+    if (b->device) {
+        return;
+    }
+    if (!c->udev->share_memory) {
+        b->fd = -1;
+        vfio_user_container_by_message(c);
+    } else if (b->fd < 0 && b->backend && !readonly) {
+        vfio_user_container_private_ram(c);
+    }
+}
+
 VFIOUserWindow *vfio_user_container_first(VFIOUserContainer *c)
 {
     IntervalTreeNode *node = interval_tree_iter_first(&c->windows, 0,
@@ -287,15 +303,18 @@ VFIOUserWindow *vfio_user_container_next(VFIOUserWindow *w)
 }
 
 static void vfio_user_container_add(VFIOUserContainer *c, uint64_t iova,
-                                    uint64_t size, bool mapped,
-                                    ram_addr_t ram_addr)
+                                    uint64_t size, uint32_t flags,
+                                    const VFIOUserBacking *b, void *vaddr,
+                                    uint64_t at)
 {
     VFIOUserWindow *w = g_new0(VFIOUserWindow, 1);
 
     w->node.start = iova;
     w->node.last = iova + size - 1;
-    w->mapped = mapped;
-    w->ram_addr = ram_addr;
+    w->vaddr = vaddr + at;
+    w->flags = flags;
+    w->mapped = b->fd >= 0 && flags & VFIO_USER_DMA_WRITEABLE;
+    w->ram_addr = b->ram_addr + at;
     interval_tree_insert(&w->node, &c->windows);
     c->nr_windows++;
 }
@@ -323,10 +342,25 @@ static int vfio_user_container_refuse(VFIOUserContainer *c, int ret,
     return ret;
 }
 
+/*
+ * Whether the server knows of changes at @iova when they happen. One that is
+ * away learns of what there is when it comes back.
+ */
+static bool vfio_user_container_is_told(VFIOUserContainer *c, uint64_t iova)
+{
+    if (vfio_user_conn_broken(c->udev->conn)) {
+        return false;
+    }
+    return vfio_user_device_link(c->udev) == VFIO_USER_LINK_UP ||
+           (vfio_user_device_link(c->udev) == VFIO_USER_LINK_REPLAY &&
+            iova < c->replayed);
+}
+
 /* One window. Returns 0 or -errno, with the reason where hw/vfio looks. */
 static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
                                        uint64_t size, uint32_t flags,
-                                       const VFIOUserBacking *b, uint64_t at)
+                                       const VFIOUserBacking *b, void *vaddr,
+                                       uint64_t at)
 {
     if (c->nr_windows >= c->udev->caps.max_dma_maps) {
         Error *err = NULL;
@@ -338,10 +372,11 @@ static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
     }
     trace_vfio_user_container_map(c->udev->name, iova, size, b->fd,
                                   b->offset + at, flags);
-    vfio_user_container_add(c, iova, size,
-                            b->fd >= 0 && flags & VFIO_USER_DMA_WRITEABLE,
-                            b->ram_addr + at);
-    vfio_user_container_send_map(c, iova, size, flags, b->fd, b->offset + at);
+    vfio_user_container_add(c, iova, size, flags, b, vaddr, at);
+    if (vfio_user_container_is_told(c, iova)) {
+        vfio_user_container_send_map(c, iova, size, flags, b->fd,
+                                     b->offset + at);
+    }
     return 0;
 }
 
@@ -357,24 +392,19 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
     int ret = 0;
 
     /* What is wrong was reported, or is in @error by the time of commit. */
-    if (vfio_user_conn_broken(c->udev->conn)) {
+    if (vfio_user_device_link(c->udev) == VFIO_USER_LINK_GONE) {
         return 0;
     }
-    vfio_user_container_backing(vaddr, &b);
+    vfio_user_container_backing(c, vaddr, readonly, &b);
     if (b.device) {
         trace_vfio_user_container_skip(c->udev->name, iova, size);
         return 0;
     }
-    if (!c->udev->share_memory) {
-        b.fd = -1;
-        vfio_user_container_by_message(c);
-    } else if (b.fd < 0 && b.backend && !readonly) {
-        vfio_user_container_private_ram(c);
-    }
     for (at = 0; at < size && !ret; at += len) {
         len = MIN(size - at,
                   c->max_window - ((iova + at) & (c->max_window - 1)));
-        ret = vfio_user_container_map_one(c, iova + at, len, flags, &b, at);
+        ret = vfio_user_container_map_one(c, iova + at, len, flags, &b, vaddr,
+                                          at);
     }
     if (ret) {
         return ret;
@@ -404,13 +434,56 @@ static int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
         }
         trace_vfio_user_container_unmap(c->udev->name, node->start,
                                         node->last - node->start + 1);
-        if (!vfio_user_conn_broken(c->udev->conn)) {
+        if (vfio_user_container_is_told(c, node->start)) {
             vfio_user_container_send_unmap(c, node->start,
                                            node->last - node->start + 1);
         }
         vfio_user_container_del(c, w);
     }
     return c->in_transaction ? 0 : vfio_user_container_finish(c);
+}
+
+/* A server that came back ---------------------------------------------------------- */
+
+static void vfio_user_container_replay_one(VFIOUserContainer *c,
+                                           VFIOUserWindow *w)
+{
+    bool readonly = !(w->flags & VFIO_USER_DMA_WRITEABLE);
+    VFIOUserBacking b;
+
+    vfio_user_container_backing(c, w->vaddr, readonly, &b);
+    trace_vfio_user_container_map(c->udev->name, w->node.start,
+                                  vfio_user_window_size(w), b.fd, b.offset,
+                                  w->flags);
+    vfio_user_container_send_map(c, w->node.start, vfio_user_window_size(w),
+                                 w->flags, b.fd, b.offset);
+}
+
+bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max)
+{
+    bool was = c->in_transaction;
+    IntervalTreeNode *node;
+
+    /* Nobody waits for replies here. */
+    c->in_transaction = true;
+    while (max && (node = interval_tree_iter_first(&c->windows, c->replayed,
+                                                   UINT64_MAX))) {
+        /* One that begins below came meanwhile, and was told then. */
+        if (node->start >= c->replayed) {
+            vfio_user_container_replay_one(c, container_of(node, VFIOUserWindow,
+                                                           node));
+            max--;
+        }
+        c->replayed = MAX(node->last, node->last + 1);
+        if (c->replayed == UINT64_MAX) {
+            break;
+        }
+    }
+    c->in_transaction = was;
+    if (max) {
+        c->replayed = UINT64_MAX;
+    }
+    return c->replayed == UINT64_MAX;
 }
 
 /* Life ------------------------------------------------------------------------ */

@@ -20,12 +20,16 @@ typedef struct VFIOUserLogStart VFIOUserLogStart;
 /**
  * VFIOUserWindow: a piece of guest memory that the server was told of
  * @node: where, in IOVAs
+ * @vaddr: its memory, which stays as long as the window
+ * @flags: VFIO_USER_DMA_*
  * @mapped: the server writes to it behind our back, through its descriptor
  * @ram_addr: of its first byte, where @mapped
  * @report: a question for its dirty pages on its way; see dirty.c
  */
 typedef struct VFIOUserWindow {
     IntervalTreeNode node;
+    void *vaddr;
+    uint32_t flags;
     bool mapped;
     ram_addr_t ram_addr;
     VFIOUserReport *report;
@@ -74,6 +78,7 @@ typedef struct VFIOUserLog {
  * @windows: VFIOUserWindow by IOVA: what the server has, or will once it
  *     handles what was sent
  * @max_window: largest window, in bytes, so that a report of it fits
+ * @replayed: a server that came back has been told of the windows below this
  * @in_transaction: between begin and commit of the memory listener
  * @pending: requests whose replies commit collects
  */
@@ -85,9 +90,20 @@ struct VFIOUserContainer {
     unsigned nr_windows;
     uint64_t max_window;
     VFIOUserLog log;
+    uint64_t replayed;
     bool in_transaction;
     QSIMPLEQ_HEAD(, VFIOUserWindowMsg) pending;
 };
+
+/**
+ * vfio_user_container_replay: tell a server that came back of some windows
+ * @max: of how many
+ *
+ * Begins with those above @replayed. Returns true when there are no more. Sends
+ * and does not wait, where the socket has room; a refusal takes the device
+ * offline. While VFIO_USER_LINK_REPLAY; BQL.
+ */
+bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max);
 
 /* The windows in the order of their addresses; NULL: there is none. */
 VFIOUserWindow *vfio_user_container_first(VFIOUserContainer *c);
@@ -112,6 +128,9 @@ int vfio_user_dirty_set_tracking(const VFIOContainerBase *base, bool start,
  * @last_stage: everything stands still, and what is not found now is lost
  */
 void vfio_user_dirty_sync(MemoryListener *listener, bool last_stage);
+
+/* The server has lost what it logged, and does not log any more. */
+void vfio_user_dirty_lost(VFIOUserContainer *c);
 
 /* The window goes away: what is not known of it counts as dirty. */
 void vfio_user_dirty_forget(VFIOUserContainer *c, VFIOUserWindow *w);

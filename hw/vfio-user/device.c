@@ -27,6 +27,7 @@
 #include "hw/pci/pci.h"
 #include "qapi/error.h"
 #include "device.h"
+#include "reconnect.h"
 #include "sigbus.h"
 #include "trace.h"
 
@@ -56,27 +57,12 @@ static void vfio_user_device_dma_end(void *opaque, VFIOUserDMA *dma,
     vfio_user_dma_end(udev->as, dma, is_write, done);
 }
 
-static void vfio_user_device_report(VFIOUserDevice *udev, VFIOUserConn *conn)
-{
-    Error *err;
-
-    if (!qatomic_read(&udev->ready) || qatomic_xchg(&udev->reported, true)) {
-        return;
-    }
-    err = vfio_user_conn_error(conn);
-    error_report("vfio-user-pci %s: device lost: %s. It reads all-ones and "
-                 "ignores writes from now on; unplug it (device_del) and plug "
-                 "it anew when the server is back",
-                 udev->name, err ? error_get_pretty(err) : "unknown reason");
-    error_free(err);
-}
-
 void vfio_user_device_set_ready(VFIOUserDevice *udev)
 {
     qatomic_set(&udev->ready, true);
     /* Who loses it after this look sees @ready: both are under its lock. */
     if (vfio_user_conn_broken(udev->conn)) {
-        vfio_user_device_report(udev, udev->conn);
+        vfio_user_reconnect_lost(udev);
     }
 }
 
@@ -84,7 +70,9 @@ static void vfio_user_device_failed(void *opaque)
 {
     VFIOUserDevice *udev = opaque;
 
-    vfio_user_device_report(udev, udev->conn);
+    if (qatomic_read(&udev->ready)) {
+        vfio_user_reconnect_lost(udev);
+    }
 }
 
 static void vfio_user_device_twin_failed(void *opaque)
@@ -377,6 +365,46 @@ static void vfio_user_device_read_nothing(VFIOUserDevice *udev, uint8_t *buf,
     }
 }
 
+/*
+ * An access of the guest, which has to wait while the server is away, or is
+ * none where that is not wanted. @may_wait: the caller is a vCPU without the
+ * BQL.
+ */
+static int vfio_user_device_read_up(VFIOUserDevice *udev, off_t off, void *buf,
+                                    size_t len, bool may_wait)
+{
+    unsigned life;
+    int ret;
+
+    do {
+        life = vfio_user_reconnect_life(udev);
+        ret = vfio_user_device_link(udev) == VFIO_USER_LINK_UP ?
+              vfio_user_device_read(udev, VFIO_FILE_OFFSET_INDEX(off),
+                                    off & VFIO_FILE_OFFSET_MASK, buf, len) :
+              -EPIPE;
+    } while (ret == -EPIPE && may_wait &&
+             vfio_user_reconnect_wait(udev, life) != VFIO_USER_RETURN_NONE);
+    return ret;
+}
+
+/* A server that begins anew has no use for what was meant for the one before. */
+static int vfio_user_device_write_up(VFIOUserDevice *udev,
+                                     const VFIOUserRegion *region, uint64_t off,
+                                     const void *buf, size_t len, bool may_wait)
+{
+    unsigned life;
+    int ret;
+
+    do {
+        life = vfio_user_reconnect_life(udev);
+        ret = vfio_user_device_link(udev) == VFIO_USER_LINK_UP ?
+              vfio_user_device_write(udev, region->info.index, off, buf, len) :
+              -EPIPE;
+    } while (ret == -EPIPE && may_wait &&
+             vfio_user_reconnect_wait(udev, life) == VFIO_USER_RETURN_KEPT);
+    return ret;
+}
+
 static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
                                       size_t len, off_t off)
 {
@@ -391,8 +419,7 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
         ret = 0;
     } else {
         left = vfio_user_bql_leave(udev, vbasedev);
-        ret = vfio_user_device_read(udev, VFIO_FILE_OFFSET_INDEX(off),
-                                    off & VFIO_FILE_OFFSET_MASK, buf, len);
+        ret = vfio_user_device_read_up(udev, off, buf, len, left.left);
         vfio_user_bql_enter(vbasedev, left);
     }
     if (ret && udev->ready) {
@@ -410,15 +437,21 @@ static int vfio_user_device_pwrite_region(VFIODevice *vbasedev,
                                           size_t len)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    int ret = vfio_user_device_write_at_once(udev, region, off, buf, len);
     VFIOUserLeft left;
+    int ret;
 
-    if (ret != -EAGAIN) {
-        return ret;
+    if (vfio_user_device_link(udev) == VFIO_USER_LINK_UP) {
+        ret = vfio_user_device_write_at_once(udev, region, off, buf, len);
+        if (ret != -EAGAIN && ret != -EPIPE) {
+            return ret;
+        }
     }
     left = vfio_user_bql_leave(udev, vbasedev);
-    ret = vfio_user_device_write(udev, region->info.index, off, buf, len);
+    ret = vfio_user_device_write_up(udev, region, off, buf, len, left.left);
     vfio_user_bql_enter(vbasedev, left);
+    if (ret == -EPIPE && region->info.index == VFIO_USER_REGION_CONFIG) {
+        udev->missed_config++;
+    }
     return ret;
 }
 
@@ -461,14 +494,12 @@ static bool vfio_user_device_fd_covers(int fd, uint64_t off, uint64_t len)
            (len <= st.st_size && off <= st.st_size - len);
 }
 
-static void *vfio_user_device_mmap(VFIODevice *vbasedev, void *addr,
-                                   size_t len, int prot, int flags, off_t off)
+static void *vfio_user_device_map(VFIOUserDevice *udev, void *addr, size_t len,
+                                  int prot, int flags, off_t off)
 {
-    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
     VFIOUserRegion *region =
         vfio_user_device_range(udev, off, len, VFIO_USER_REGION_MMAP);
     uint64_t fd_off;
-    void *ret;
 
     if (!region) {
         return MAP_FAILED;
@@ -482,11 +513,28 @@ static void *vfio_user_device_mmap(VFIODevice *vbasedev, void *addr,
         errno = EINVAL;
         return MAP_FAILED;
     }
-    ret = mmap(addr, len, prot, flags, region->fd, fd_off);
+    return mmap(addr, len, prot, flags, region->fd, fd_off);
+}
+
+static void *vfio_user_device_mmap(VFIODevice *vbasedev, void *addr,
+                                   size_t len, int prot, int flags, off_t off)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    void *ret = vfio_user_device_map(udev, addr, len, prot, flags, off);
+
     if (ret != MAP_FAILED) {
         vfio_user_sigbus_add(udev, ret, len);
     }
     return ret;
+}
+
+int vfio_user_device_remap(VFIOUserDevice *udev, void *addr, size_t len,
+                           int prot, off_t off)
+{
+    void *ret = vfio_user_device_map(udev, addr, len, prot,
+                                     MAP_SHARED | MAP_FIXED, off);
+
+    return ret == MAP_FAILED ? -errno : 0;
 }
 
 static int vfio_user_device_get_info(VFIOUserDevice *udev,
@@ -555,6 +603,11 @@ static int vfio_user_device_reset(VFIOUserDevice *udev)
 {
     int ret;
 
+    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
+        udev->missed_reset = true;
+        vfio_user_migration_was_reset(udev);
+        return 0;
+    }
     if (vfio_user_migration_hung(udev)) {
         vfio_user_device_reset_later(udev);
         return 0;
@@ -563,6 +616,7 @@ static int vfio_user_device_reset(VFIOUserDevice *udev)
     ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
                                 NULL);
     vfio_user_migration_was_reset(udev);
+    udev->missed_reset |= ret == -EPIPE;
     trace_vfio_user_device_reset(udev->name, ret);
     if (ret && ret != -EPIPE) {
         warn_report("vfio-user-pci %s: reset failed: %s", udev->name,
@@ -639,6 +693,7 @@ void vfio_user_device_set_memory(VFIOUserDevice *udev, AddressSpace *as)
 
 void vfio_user_device_close(VFIOUserDevice *udev)
 {
+    vfio_user_reconnect_stop(udev);
     vfio_user_irqs_cleanup(udev);
     if (udev->twin) {
         vfio_user_conn_stop(udev->twin);
@@ -646,15 +701,55 @@ void vfio_user_device_close(VFIOUserDevice *udev)
     vfio_user_conn_stop(udev->conn);
 }
 
+/* The twin has no users but its AioContext. */
+static void vfio_user_device_adopt_twin(VFIOUserDevice *udev,
+                                        VFIOUserDevice *fresh)
+{
+    if (!fresh->twin) {
+        return;
+    }
+    qatomic_set(&udev->twin, fresh->twin);
+    vfio_user_conn_rebind(udev->twin, udev);
+    fresh->twin = NULL;
+}
+
+bool vfio_user_device_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh)
+{
+    VFIOUserConn *twin = udev->twin;
+
+    if (twin) {
+        vfio_user_conn_stop(twin);
+        qatomic_set(&udev->twin, NULL);
+        vfio_user_conn_free(twin);
+    }
+    if (!vfio_user_conn_adopt(udev->conn, fresh->conn)) {
+        return false;
+    }
+    vfio_user_device_adopt_twin(udev, fresh);
+    for (unsigned i = 0; i < udev->info.num_regions; i++) {
+        VFIOUserRegion *region = &udev->regions[i];
+
+        if (region->fd >= 0) {
+            close(region->fd);
+        }
+        region->fd = fresh->regions[i].fd;
+        region->info.offset = fresh->regions[i].info.offset;
+        fresh->regions[i].fd = -1;
+    }
+    vfio_user_irqs_forget(udev);
+    vfio_user_migration_was_reset(udev);
+    return true;
+}
+
 VFIOUserDevice *vfio_user_device_ref(VFIOUserDevice *udev)
 {
-    udev->refcnt++;
+    qatomic_inc(&udev->refcnt);
     return udev;
 }
 
 void vfio_user_device_unref(VFIOUserDevice *udev)
 {
-    if (--udev->refcnt) {
+    if (qatomic_fetch_dec(&udev->refcnt) != 1) {
         return;
     }
     vfio_user_irqs_cleanup(udev);
@@ -672,6 +767,7 @@ void vfio_user_device_unref(VFIOUserDevice *udev)
     for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
         g_free(udev->irqs[i].assigned);
     }
+    vfio_user_reconnect_free(udev);
     qemu_mutex_destroy(&udev->intx_lock);
     g_free(udev->regions);
     g_free(udev->config);

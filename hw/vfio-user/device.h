@@ -51,6 +51,24 @@ typedef struct VFIOUserLoad {
 } VFIOUserLoad;
 
 /**
+ * VFIOUserLink: whether there is a server
+ * @VFIO_USER_LINK_UP: it is in use
+ * @VFIO_USER_LINK_DOWN: it has gone, and is waited for
+ * @VFIO_USER_LINK_REPLAY: it is back, and is being told what it must know;
+ *     accesses have to wait until that is over
+ * @VFIO_USER_LINK_GONE: there is none any more
+ */
+typedef enum VFIOUserLink {
+    VFIO_USER_LINK_UP,
+    VFIO_USER_LINK_DOWN,
+    VFIO_USER_LINK_REPLAY,
+    VFIO_USER_LINK_GONE,
+} VFIOUserLink;
+
+typedef struct VFIOUserReconnect VFIOUserReconnect;
+typedef struct VFIOPCIDevice VFIOPCIDevice;
+
+/**
  * VFIOUserDevice: one server's device
  *
  * Reference counted, since the container outlives the unplugged device.
@@ -65,6 +83,13 @@ typedef struct VFIOUserLoad {
  *
  * @ready: realize is over; from now on a failure is reported here, where
  *     before it became an Error
+ * @link: changed by reconnect.c, under its lock; atomic
+ * @reconnect: what reconnect.c keeps; from realize on
+ * @vbasedev: hw/vfio's, while it is plugged; under the BQL
+ * @replaying: who has the BQL is telling a server that came back
+ * @missed_irqs, @missed_config: count what was not told a server that is away
+ * @missed_reset: a reset was among it
+ * @intx_mmap_timeout: hw/vfio's, while mapped areas are forbidden
  * @nr_parked, @parked_blocker: vCPUs that count as stopped in the middle of an
  *     access, and what keeps their state from being saved; under the BQL
  * @complained_ms: when an access that failed was last reported; atomic
@@ -87,7 +112,14 @@ struct VFIOUserDevice {
     bool share_memory;
 
     bool ready;
-    bool reported;
+    int link;
+    VFIOUserReconnect *reconnect;
+    VFIODevice *vbasedev;
+    bool replaying;
+    unsigned missed_irqs;
+    unsigned missed_config;
+    bool missed_reset;
+    uint32_t intx_mmap_timeout;
     unsigned nr_parked;
     Error *parked_blocker;
     int64_t complained_ms;
@@ -108,7 +140,8 @@ struct VFIOUserDevice {
  * @timeout_ms: deadline of a message
  * @poll_max_us: how long a thread may spin for a reply, 0: not at all
  *
- * Returns the device with one reference, or NULL with @errp set. BQL.
+ * Returns the device with one reference, or NULL with @errp set. Waits; any
+ * thread.
  */
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
                                      AioContext *ctx, unsigned timeout_ms,
@@ -120,10 +153,16 @@ void vfio_user_device_set_memory(VFIOUserDevice *udev, AddressSpace *as);
 /* Let the connection go; accesses from now on read all-ones. BQL. */
 void vfio_user_device_close(VFIOUserDevice *udev);
 
+/* Any thread */
 VFIOUserDevice *vfio_user_device_ref(VFIOUserDevice *udev);
 
-/* Main loop thread, BQL, no access in flight. */
+/* The last one: with no access in flight; the BQL, if it was ever plugged. */
 void vfio_user_device_unref(VFIOUserDevice *udev);
+
+static inline VFIOUserLink vfio_user_device_link(const VFIOUserDevice *udev)
+{
+    return qatomic_load_acquire(&udev->link);
+}
 
 /**
  * vfio_user_device_set_ready: realize is over
@@ -134,10 +173,31 @@ void vfio_user_device_unref(VFIOUserDevice *udev);
 void vfio_user_device_set_ready(VFIOUserDevice *udev);
 
 /**
- * vfio_user_device_offline: give the device up at run time
+ * vfio_user_device_adopt: go on with another server
+ * @udev: its connection has failed
+ * @fresh: was negotiated, is the same device, and nothing was done to it yet;
+ *     only good for vfio_user_device_unref() afterwards
+ *
+ * Takes the connection and the descriptors of regions. Returns false when
+ * @fresh is lost already. BQL.
+ */
+bool vfio_user_device_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh);
+
+/**
+ * vfio_user_device_remap: the server's file in place of what is mapped
+ * @addr, @len: a mapping that the mmap operation made of the same range
+ *
+ * Returns 0 or -errno. BQL.
+ */
+int vfio_user_device_remap(VFIOUserDevice *udev, void *addr, size_t len,
+                           int prot, off_t off);
+
+/**
+ * vfio_user_device_offline: give the server up at run time
  * @err: the reason, owned from now on
  *
- * Reported once; then it reads all-ones and drops writes. Any thread.
+ * Reported once; then the device reads all-ones and drops writes, unless it is
+ * connected again. Any thread.
  */
 void vfio_user_device_offline(VFIOUserDevice *udev, Error *err);
 
@@ -179,6 +239,9 @@ int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
 int vfio_user_irqs_set(VFIOUserDevice *udev, const struct vfio_irq_set *set);
 void vfio_user_irqs_cleanup(VFIOUserDevice *udev);
 
+/* A server that came back has no eventfds, and is not known to lack masks. */
+void vfio_user_irqs_forget(VFIOUserDevice *udev);
+
 /* dma.c: the memory that a server's command names; see VFIOUserConnOps */
 int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
                         bool is_write, VFIOUserDMA *dma);
@@ -214,6 +277,33 @@ void vfio_user_bql_tick(void *opaque);
  */
 void vfio_user_load_init(VFIODevice *vbasedev);
 void vfio_user_load_exit(VFIODevice *vbasedev);
+
+/* Registers that vfio_user_load_list_config() finds at most. */
+#define VFIO_USER_MAX_CONFIG_WRITES     18
+
+/* What the guest has written to a register of config space */
+typedef struct VFIOUserConfigWrite {
+    uint16_t reg;
+    uint8_t len;
+    uint8_t data[4];
+} VFIOUserConfigWrite;
+
+/**
+ * vfio_user_load_list_config: registers that the client owns
+ * @list: room for VFIO_USER_MAX_CONFIG_WRITES
+ *
+ * For a server that has not seen the guest's writes, the command register last.
+ * Returns how many. BQL.
+ */
+unsigned vfio_user_load_list_config(VFIODevice *vbasedev,
+                                    VFIOUserConfigWrite *list);
+
+/* Write them. Waits; what the server says to it is its own. Any thread. */
+void vfio_user_load_write_list(VFIOUserDevice *udev,
+                               const VFIOUserConfigWrite *list, unsigned nr);
+
+/* Fire each vector in use once; returns how many. BQL. */
+unsigned vfio_user_load_kick(VFIOPCIDevice *vdev);
 
 /* device.c: what the connections call back */
 extern const VFIOUserConnOps vfio_user_device_conn_ops;

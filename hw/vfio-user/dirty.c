@@ -553,17 +553,22 @@ static void vfio_user_dirty_stopped(VFIOUserRequest *req)
     g_free(stop);
 }
 
-/* Nobody waits for that: the migration is over, and the VM may be running. */
-static void vfio_user_dirty_stop(VFIOUserContainer *c)
+void vfio_user_dirty_lost(VFIOUserContainer *c)
 {
-    VFIOUserLogStop *stop;
-
     c->log.on = false;
     if (c->log.start) {
         vfio_user_conn_abandon(c->udev->conn, &c->log.start->req);
         g_free(c->log.start);
         c->log.start = NULL;
     }
+}
+
+/* Nobody waits for that: the migration is over, and the VM may be running. */
+static void vfio_user_dirty_stop(VFIOUserContainer *c)
+{
+    VFIOUserLogStop *stop;
+
+    vfio_user_dirty_lost(c);
     for (VFIOUserWindow *w = vfio_user_container_first(c); w;
          w = vfio_user_container_next(w)) {
         if (w->report) {

@@ -41,6 +41,7 @@
 #include "qapi/error.h"
 #include "hw/pci/pci_regs.h"
 #include "device.h"
+#include "reconnect.h"
 #include "trace.h"
 
 /* A request that nobody waits for */
@@ -58,6 +59,16 @@ typedef struct VFIOUserIrqsMsg {
     struct iovec out_iov;
     struct iovec in_iov;
 } VFIOUserIrqsMsg;
+
+/*
+ * Whether the server is told of changes when they happen. One that is away is
+ * told what holds when it comes back (reconnect.c).
+ */
+static bool vfio_user_irqs_is_told(VFIOUserDevice *udev)
+{
+    return udev->replaying ||
+           vfio_user_device_link(udev) == VFIO_USER_LINK_UP;
+}
 
 static void vfio_user_irqs_submit(VFIOUserDevice *udev, VFIOUserIrqsMsg *msg,
                                   uint16_t command, size_t out_len)
@@ -111,9 +122,13 @@ static int vfio_user_irqs_send(VFIOUserDevice *udev, uint32_t flags,
                                uint32_t index, uint32_t start, uint32_t count,
                                const int *fds, unsigned nr_fds)
 {
-    VFIOUserIrqsMsg *msg = g_new0(VFIOUserIrqsMsg, 1);
+    VFIOUserIrqsMsg *msg;
     int ret;
 
+    if (!vfio_user_irqs_is_told(udev)) {
+        return 0;
+    }
+    msg = g_new0(VFIOUserIrqsMsg, 1);
     msg->out.set = (struct vfio_user_irq_set) {
         .argsz = sizeof(msg->out.set),
         .flags = flags,
@@ -190,8 +205,12 @@ static void vfio_user_irqs_status_done(VFIOUserRequest *req)
 /* Is the line still up? The answer comes to vfio_user_irqs_status_done(). */
 static void vfio_user_irqs_ask_status(VFIOUserDevice *udev)
 {
-    VFIOUserIrqsMsg *msg = g_new0(VFIOUserIrqsMsg, 1);
+    VFIOUserIrqsMsg *msg;
 
+    if (!vfio_user_irqs_is_told(udev)) {
+        return;
+    }
+    msg = g_new0(VFIOUserIrqsMsg, 1);
     msg->out.read = (struct vfio_user_region_rw) {
         .offset = PCI_STATUS,
         .region = VFIO_USER_REGION_CONFIG,
@@ -409,8 +428,24 @@ int vfio_user_irqs_set(VFIOUserDevice *udev, const struct vfio_irq_set *set)
         return -EINVAL;
     }
     ret = vfio_user_irqs_apply(udev, set);
+    if (!vfio_user_irqs_is_told(udev)) {
+        udev->missed_irqs++;
+        vfio_user_reconnect_mind_mappings(udev);
+    }
     /* A device that is gone was reported; no need for hw/vfio to say so. */
     return ret == -EPIPE && udev->ready ? 0 : ret;
+}
+
+void vfio_user_irqs_forget(VFIOUserDevice *udev)
+{
+    for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
+        VFIOUserIrqs *irqs = &udev->irqs[i];
+
+        if (irqs->assigned) {
+            bitmap_zero(irqs->assigned, irqs->info.count);
+        }
+        qatomic_set(&irqs->no_mask, false);
+    }
 }
 
 void vfio_user_irqs_cleanup(VFIOUserDevice *udev)

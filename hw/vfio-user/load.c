@@ -73,56 +73,78 @@ static int vfio_user_load_save_config(VFIODevice *vbasedev, QEMUFile *f,
 
 /* Loading ---------------------------------------------------------------------- */
 
-/* The server is reached: what it says to the writes of a guest is its own. */
-static void vfio_user_load_write(VFIODevice *vbasedev, unsigned reg,
-                                 unsigned len)
+static void vfio_user_load_add(VFIODevice *vbasedev,
+                               VFIOUserConfigWrite *list, unsigned *nr,
+                               unsigned reg, unsigned len)
 {
     PCIDevice *pdev = &vfio_user_load_pci(vbasedev)->pdev;
 
-    vfio_user_device_write(vfio_user_device_of(vbasedev),
-                           VFIO_USER_REGION_CONFIG, reg, pdev->config + reg,
-                           len);
+    assert(*nr < VFIO_USER_MAX_CONFIG_WRITES);
+    list[*nr] = (VFIOUserConfigWrite) { .reg = reg, .len = len };
+    memcpy(list[*nr].data, pdev->config + reg, len);
+    ++*nr;
 }
 
-static void vfio_user_load_write_msi(VFIODevice *vbasedev)
+static void vfio_user_load_add_msi(VFIODevice *vbasedev,
+                                   VFIOUserConfigWrite *list, unsigned *nr)
 {
     PCIDevice *pdev = &vfio_user_load_pci(vbasedev)->pdev;
     unsigned cap = pdev->msi_cap;
     uint16_t flags = pci_get_word(pdev->config + cap + PCI_MSI_FLAGS);
     bool wide = flags & PCI_MSI_FLAGS_64BIT;
 
-    vfio_user_load_write(vbasedev, cap + PCI_MSI_ADDRESS_LO, 4);
+    vfio_user_load_add(vbasedev, list, nr, cap + PCI_MSI_ADDRESS_LO, 4);
     if (wide) {
-        vfio_user_load_write(vbasedev, cap + PCI_MSI_ADDRESS_HI, 4);
+        vfio_user_load_add(vbasedev, list, nr, cap + PCI_MSI_ADDRESS_HI, 4);
     }
-    vfio_user_load_write(vbasedev,
-                         cap + (wide ? PCI_MSI_DATA_64 : PCI_MSI_DATA_32), 2);
+    vfio_user_load_add(vbasedev, list, nr,
+                       cap + (wide ? PCI_MSI_DATA_64 : PCI_MSI_DATA_32), 2);
     if (flags & PCI_MSI_FLAGS_MASKBIT) {
-        vfio_user_load_write(vbasedev, cap + (wide ? PCI_MSI_MASK_64 :
-                                              PCI_MSI_MASK_32), 4);
+        vfio_user_load_add(vbasedev, list, nr,
+                           cap + (wide ? PCI_MSI_MASK_64 : PCI_MSI_MASK_32), 4);
     }
-    vfio_user_load_write(vbasedev, cap + PCI_MSI_FLAGS, 2);
+    vfio_user_load_add(vbasedev, list, nr, cap + PCI_MSI_FLAGS, 2);
 }
 
-/* What the guest wrote to registers that the client owns, the command last. */
-static void vfio_user_load_write_config(VFIODevice *vbasedev)
+unsigned vfio_user_load_list_config(VFIODevice *vbasedev,
+                                    VFIOUserConfigWrite *list)
 {
     PCIDevice *pdev = &vfio_user_load_pci(vbasedev)->pdev;
+    unsigned nr = 0;
 
     for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
-        vfio_user_load_write(vbasedev, PCI_BASE_ADDRESS_0 + 4 * i, 4);
+        vfio_user_load_add(vbasedev, list, &nr, PCI_BASE_ADDRESS_0 + 4 * i, 4);
     }
-    vfio_user_load_write(vbasedev, PCI_ROM_ADDRESS, 4);
-    vfio_user_load_write(vbasedev, PCI_CACHE_LINE_SIZE, 1);
-    vfio_user_load_write(vbasedev, PCI_LATENCY_TIMER, 1);
-    vfio_user_load_write(vbasedev, PCI_INTERRUPT_LINE, 1);
+    vfio_user_load_add(vbasedev, list, &nr, PCI_ROM_ADDRESS, 4);
+    vfio_user_load_add(vbasedev, list, &nr, PCI_CACHE_LINE_SIZE, 1);
+    vfio_user_load_add(vbasedev, list, &nr, PCI_LATENCY_TIMER, 1);
+    vfio_user_load_add(vbasedev, list, &nr, PCI_INTERRUPT_LINE, 1);
     if (pdev->cap_present & QEMU_PCI_CAP_MSI) {
-        vfio_user_load_write_msi(vbasedev);
+        vfio_user_load_add_msi(vbasedev, list, &nr);
     }
     if (pdev->cap_present & QEMU_PCI_CAP_MSIX) {
-        vfio_user_load_write(vbasedev, pdev->msix_cap + PCI_MSIX_FLAGS, 2);
+        vfio_user_load_add(vbasedev, list, &nr,
+                           pdev->msix_cap + PCI_MSIX_FLAGS, 2);
     }
-    vfio_user_load_write(vbasedev, PCI_COMMAND, 2);
+    vfio_user_load_add(vbasedev, list, &nr, PCI_COMMAND, 2);
+    return nr;
+}
+
+void vfio_user_load_write_list(VFIOUserDevice *udev,
+                               const VFIOUserConfigWrite *list, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++) {
+        vfio_user_device_write(udev, VFIO_USER_REGION_CONFIG, list[i].reg,
+                               list[i].data, list[i].len);
+    }
+}
+
+static void vfio_user_load_write_config(VFIODevice *vbasedev)
+{
+    VFIOUserConfigWrite list[VFIO_USER_MAX_CONFIG_WRITES];
+    unsigned nr = vfio_user_load_list_config(vbasedev, list);
+
+    vfio_user_load_write_list(vfio_user_device_of(vbasedev), list, nr);
 }
 
 /*
@@ -182,7 +204,7 @@ static int vfio_user_load_config(VFIODevice *vbasedev, QEMUFile *f)
 
 /* Running ---------------------------------------------------------------------- */
 
-static unsigned vfio_user_load_kick(VFIOPCIDevice *vdev)
+unsigned vfio_user_load_kick(VFIOPCIDevice *vdev)
 {
     unsigned nr = 0;
 

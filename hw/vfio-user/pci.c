@@ -29,6 +29,7 @@
 #include "system/iothread.h"
 #include "connect.h"
 #include "device.h"
+#include "reconnect.h"
 #include "sigbus.h"
 
 #define TYPE_VFIO_USER_PCI "vfio-user-pci"
@@ -44,6 +45,8 @@ struct VFIOUserPCIDeviceClass {
  * VFIOUserPCIDevice: under the BQL
  * @socket: where the server is
  * @dma_share: the server may have descriptors of guest memory
+ * @reconnect_ms, @reconnect_timeout_ms, @reconnect_reset, @on_disconnect: see
+ *     VFIOUserReconnectOptions
  * @udev: from realize to finalize
  * @iothread: looks after the socket while nobody waits; NULL: the shared one
  */
@@ -53,6 +56,10 @@ struct VFIOUserPCIDevice {
     uint32_t timeout_ms;
     uint32_t poll_max_us;
     bool dma_share;
+    uint32_t reconnect_ms;
+    uint32_t reconnect_timeout_ms;
+    OnOffAuto reconnect_reset;
+    int on_disconnect;
     VFIOUserDevice *udev;
     IOThread *iothread;
     IOThread *used_iothread;
@@ -106,6 +113,25 @@ static void vfio_user_pci_put_iothread(VFIOUserPCIDevice *dev)
 
 /* Realize ------------------------------------------------------------------------ */
 
+static bool vfio_user_pci_check_reconnect(VFIOUserPCIDevice *dev, Error **errp)
+{
+    if (!dev->reconnect_ms &&
+        dev->on_disconnect != VFIO_USER_ON_DISCONNECT_OFFLINE) {
+        error_setg(errp, "on-disconnect=%s needs 'reconnect-ms': without it "
+                   "nothing waits for the server to come back",
+                   VFIOUserOnDisconnect_str(dev->on_disconnect));
+        error_append_hint(errp, "Use reconnect-ms=N, N being the milliseconds "
+                          "between attempts.\n");
+        return false;
+    }
+    if (dev->reconnect_ms && dev->socket->type == SOCKET_ADDRESS_TYPE_FD) {
+        error_setg(errp, "reconnect-ms needs a socket of type 'unix': a "
+                   "descriptor cannot be connected again");
+        return false;
+    }
+    return true;
+}
+
 static bool vfio_user_pci_check_options(VFIOUserPCIDevice *dev, Error **errp)
 {
     VFIOPCIDevice *vdev = VFIO_PCI(dev);
@@ -151,7 +177,7 @@ static bool vfio_user_pci_check_options(VFIOUserPCIDevice *dev, Error **errp)
         error_setg(errp, "x-poll-max-us must not be above 10000");
         return false;
     }
-    return true;
+    return vfio_user_pci_check_reconnect(dev, errp);
 }
 
 static char *vfio_user_pci_name(VFIOUserPCIDevice *dev)
@@ -265,6 +291,21 @@ static void vfio_user_pci_allow_concurrency(VFIOUserPCIDevice *dev)
     }
 }
 
+static void vfio_user_pci_init_reconnect(VFIOUserPCIDevice *dev)
+{
+    VFIOUserReconnectOptions opts = {
+        .socket = dev->socket,
+        .delay_ms = dev->reconnect_ms,
+        .timeout_ms = dev->reconnect_timeout_ms,
+        .policy = dev->on_disconnect,
+        .reset = dev->reconnect_reset,
+        .poll_max_us = dev->poll_max_us,
+        .iothread = dev->used_iothread,
+    };
+
+    vfio_user_reconnect_init(dev->udev, &VFIO_PCI(dev)->vbasedev, &opts);
+}
+
 static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
 {
     ERRP_GUARD();
@@ -277,6 +318,11 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
         g_autofree char *uri = socket_uri(dev->socket);
 
         error_prepend(errp, "vfio-user-pci %s: ", uri);
+        if (dev->reconnect_ms) {
+            error_append_hint(errp, "reconnect-ms waits for a server to come "
+                              "back. The first time it must be there: what "
+                              "the device is, is known only from it.\n");
+        }
         return;
     }
     VFIO_USER_PCI_GET_CLASS(dev)->parent_realize(pdev, errp);
@@ -290,6 +336,7 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
     if (VFIO_PCI(dev)->vbasedev.migration) {
         vfio_user_load_init(&VFIO_PCI(dev)->vbasedev);
     }
+    vfio_user_pci_init_reconnect(dev);
     vfio_user_device_set_ready(dev->udev);
 }
 
@@ -374,6 +421,11 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
     if (!vfio_user_pci_starts_flr(pdev, addr, val, len)) {
         return;
     }
+    if (vfio_user_device_link(vfio_user_device_of(&vdev->vbasedev)) !=
+        VFIO_USER_LINK_UP) {
+        vfio_user_device_of(&vdev->vbasedev)->missed_reset = true;
+        return;
+    }
     for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
         unsigned bar = PCI_BASE_ADDRESS_0 + 4 * i;
 
@@ -382,11 +434,32 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
     }
 }
 
+static int vfio_user_pci_get_on_disconnect(Object *obj, Error **errp)
+{
+    return VFIO_USER_PCI(obj)->on_disconnect;
+}
+
+static void vfio_user_pci_set_on_disconnect(Object *obj, int value,
+                                            Error **errp)
+{
+    if (DEVICE(obj)->realized) {
+        error_setg(errp, "'on-disconnect' cannot be set on a device that is in "
+                   "use");
+        return;
+    }
+    VFIO_USER_PCI(obj)->on_disconnect = value;
+}
+
 static const Property vfio_user_pci_properties[] = {
     DEFINE_PROP_UINT32("x-msg-timeout-ms", VFIOUserPCIDevice, timeout_ms,
                        5000),
     DEFINE_PROP_UINT32("x-poll-max-us", VFIOUserPCIDevice, poll_max_us, 50),
     DEFINE_PROP_BOOL("dma-share", VFIOUserPCIDevice, dma_share, true),
+    DEFINE_PROP_UINT32("reconnect-ms", VFIOUserPCIDevice, reconnect_ms, 0),
+    DEFINE_PROP_UINT32("reconnect-timeout-ms", VFIOUserPCIDevice,
+                       reconnect_timeout_ms, 0),
+    DEFINE_PROP_ON_OFF_AUTO("reconnect-reset", VFIOUserPCIDevice,
+                            reconnect_reset, ON_OFF_AUTO_AUTO),
     DEFINE_PROP_LINK("iothread", VFIOUserPCIDevice, iothread, TYPE_IOTHREAD,
                      IOThread *),
 };
@@ -408,6 +481,23 @@ static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
     object_class_property_add(klass, "socket", "VFIOUserSocket",
                               vfio_user_pci_get_socket,
                               vfio_user_pci_set_socket, NULL, NULL);
+    object_class_property_add_enum(klass, "on-disconnect",
+                                   "VFIOUserOnDisconnect",
+                                   &VFIOUserOnDisconnect_lookup,
+                                   vfio_user_pci_get_on_disconnect,
+                                   vfio_user_pci_set_on_disconnect);
+    object_class_property_set_description(klass, "reconnect-ms",
+        "Milliseconds before the first attempt to connect again when the "
+        "server has gone; 0: never");
+    object_class_property_set_description(klass, "reconnect-timeout-ms",
+        "Milliseconds after which the server is no longer waited for; 0: for "
+        "ever");
+    object_class_property_set_description(klass, "reconnect-reset",
+        "Reset the device when the server is back; auto: unless it has kept "
+        "the device's state");
+    object_class_property_set_description(klass, "on-disconnect",
+        "While the server is away: offline (reads all-ones), hold (vCPUs that "
+        "access it wait), stop (the VM, too)");
     object_class_property_set_description(klass, "socket",
         "UNIX socket of the server: a path, or a SocketAddress of type unix "
         "or fd");

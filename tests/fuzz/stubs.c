@@ -14,6 +14,7 @@
 #include "monitor/monitor.h"
 #include "qemu/error-report.h"
 #include "system/cpus.h"
+#include "hw/vfio-user/reconnect.h"
 #include "hw/vfio-user/sigbus.h"
 
 __thread CPUState *current_cpu;
@@ -63,4 +64,31 @@ int error_vprintf(const char *fmt, va_list ap)
 int error_vprintf_unless_qmp(const char *fmt, va_list ap)
 {
     return error_vprintf(fmt, ap);
+}
+
+/* A device that is never ready is never connected again. */
+void vfio_user_reconnect_lost(VFIOUserDevice *udev)
+{
+}
+
+unsigned vfio_user_reconnect_life(VFIOUserDevice *udev)
+{
+    return 0;
+}
+
+VFIOUserReturn vfio_user_reconnect_wait(VFIOUserDevice *udev, unsigned life)
+{
+    return VFIO_USER_RETURN_NONE;
+}
+
+void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev)
+{
+}
+
+void vfio_user_reconnect_stop(VFIOUserDevice *udev)
+{
+}
+
+void vfio_user_reconnect_free(VFIOUserDevice *udev)
+{
 }

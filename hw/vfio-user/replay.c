@@ -1,0 +1,267 @@
+/*
+ * vfio-user: what a server that came back must be told
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Interrupts first, so that what a server resumes can be signalled; then the
+ * windows, so that it can be done; then config space, whose command register
+ * says that it may. What holds of all that is known elsewhere: interrupts to
+ * hw/vfio, windows to the container, config space to QEMU's PCI device. It can
+ * only be looked at with the BQL, and the server must not be waited for with
+ * it. So little is sent at a time, what the socket has room for, and waited for
+ * without the BQL. If something changed meanwhile that the server was not told
+ * of, interrupts and config space are told again; windows keep count
+ * themselves.
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "hw/pci/msix.h"
+#include "hw/vfio/pci.h"
+#include "container.h"
+#include "reconnect.h"
+#include "trace.h"
+
+/* Messages between two waits: few enough for any socket's buffer. */
+#define VFIO_USER_REPLAY_BATCH      64
+/* After so many times what still changes is told without a wait. */
+#define VFIO_USER_REPLAY_ROUNDS     8
+
+static VFIOPCIDevice *vfio_user_replay_pci(VFIODevice *vbasedev)
+{
+    return container_of(vbasedev, VFIOPCIDevice, vbasedev);
+}
+
+/* Interrupts -------------------------------------------------------------------- */
+
+static void vfio_user_replay_eventfds(VFIOUserDevice *udev, uint32_t index,
+                                      uint32_t start, const int *fds,
+                                      uint32_t count)
+{
+    size_t size = sizeof(struct vfio_irq_set) + count * sizeof(int);
+    g_autofree struct vfio_irq_set *set = g_malloc0(size);
+
+    set->argsz = size;
+    set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+    set->index = index;
+    set->start = start;
+    set->count = count;
+    memcpy(set->data, fds, count * sizeof(int));
+    vfio_user_irqs_set(udev, set);
+}
+
+static void vfio_user_replay_one_eventfd(VFIOUserDevice *udev, uint32_t index,
+                                         EventNotifier *e)
+{
+    int fd = event_notifier_get_fd(e);
+
+    vfio_user_replay_eventfds(udev, index, 0, &fd, 1);
+}
+
+/* As hw/vfio's vfio_enable_vectors() chooses. */
+static int vfio_user_replay_vector_fd(VFIOPCIDevice *vdev, unsigned nr)
+{
+    VFIOMSIVector *vector = &vdev->msi_vectors[nr];
+
+    if (!vector->use) {
+        return -1;
+    }
+    if (vector->virq < 0 || (vdev->interrupt == VFIO_INT_MSIX &&
+                             msix_is_masked(&vdev->pdev, nr))) {
+        return event_notifier_get_fd(&vector->interrupt);
+    }
+    return event_notifier_get_fd(&vector->kvm_interrupt);
+}
+
+static void vfio_user_replay_vectors(VFIOUserDevice *udev, VFIOPCIDevice *vdev)
+{
+    g_autofree int *fds = g_new(int, vdev->nr_vectors);
+
+    for (int i = 0; i < vdev->nr_vectors; i++) {
+        fds[i] = vfio_user_replay_vector_fd(vdev, i);
+    }
+    vfio_user_replay_eventfds(udev, vdev->interrupt == VFIO_INT_MSIX ?
+                              VFIO_USER_IRQ_MSIX : VFIO_USER_IRQ_MSI, 0, fds,
+                              vdev->nr_vectors);
+}
+
+/* ERR and REQ first: see vfio_user_irqs_restore_first(). */
+static void vfio_user_replay_irqs(VFIOUserDevice *udev)
+{
+    VFIOPCIDevice *vdev = vfio_user_replay_pci(udev->vbasedev);
+
+    udev->replaying = true;
+    vfio_user_irqs_forget(udev);
+    if (vdev->pci_aer) {
+        vfio_user_replay_one_eventfd(udev, VFIO_USER_IRQ_ERR,
+                                     &vdev->err_notifier);
+    }
+    if (vdev->req_enabled) {
+        vfio_user_replay_one_eventfd(udev, VFIO_USER_IRQ_REQ,
+                                     &vdev->req_notifier);
+    }
+    if (vdev->interrupt == VFIO_INT_INTx) {
+        vfio_user_replay_one_eventfd(udev, VFIO_USER_IRQ_INTX,
+                                     &vdev->intx.interrupt);
+    } else if (vdev->interrupt != VFIO_INT_NONE && vdev->nr_vectors) {
+        vfio_user_replay_vectors(udev, vdev);
+    }
+    udev->replaying = false;
+}
+
+/* Steps ---------------------------------------------------------------------------- */
+
+/* All that was sent was handled: any answer tells. */
+static bool vfio_user_replay_barrier(VFIOUserDevice *udev)
+{
+    uint32_t ids;
+
+    return !vfio_user_device_read(udev, VFIO_USER_REGION_CONFIG, 0, &ids,
+                                  sizeof(ids)) &&
+           !vfio_user_conn_broken(udev->conn);
+}
+
+/* Take the BQL if there still is something to be told. */
+static bool vfio_user_replay_enter(VFIOUserDevice *udev)
+{
+    bql_lock();
+    if (udev->vbasedev && !vfio_user_conn_broken(udev->conn)) {
+        return true;
+    }
+    bql_unlock();
+    return false;
+}
+
+static bool vfio_user_replay_windows(VFIOUserDevice *udev)
+{
+    bool all;
+
+    do {
+        VFIOUserContainer *c;
+        unsigned max = vfio_user_conn_lockstep(udev->conn) ?
+                       1 : VFIO_USER_REPLAY_BATCH;
+
+        if (!vfio_user_replay_enter(udev)) {
+            return false;
+        }
+        c = VFIO_IOMMU_USER((Object *)udev->vbasedev->bcontainer);
+        all = vfio_user_container_replay(c, max);
+        bql_unlock();
+        if (!vfio_user_replay_barrier(udev)) {
+            return false;
+        }
+    } while (!all);
+    return true;
+}
+
+static bool vfio_user_replay_irqs_and_config(VFIOUserDevice *udev)
+{
+    VFIOUserConfigWrite writes[VFIO_USER_MAX_CONFIG_WRITES];
+    unsigned nr;
+
+    if (!vfio_user_replay_enter(udev)) {
+        return false;
+    }
+    udev->missed_irqs = udev->missed_config = 0;
+    vfio_user_replay_irqs(udev);
+    nr = vfio_user_load_list_config(udev->vbasedev, writes);
+    bql_unlock();
+
+    if (!vfio_user_replay_windows(udev)) {
+        return false;
+    }
+    vfio_user_load_write_list(udev, writes, nr);
+    return vfio_user_replay_barrier(udev);
+}
+
+bool vfio_user_replay(VFIOUserDevice *udev)
+{
+    for (unsigned i = 0; i < VFIO_USER_REPLAY_ROUNDS; i++) {
+        if (!vfio_user_replay_irqs_and_config(udev) ||
+            !vfio_user_replay_enter(udev)) {
+            return false;
+        }
+        trace_vfio_user_replay(udev->name, udev->missed_irqs,
+                               udev->missed_config);
+        if (!udev->missed_irqs && !udev->missed_config) {
+            return true;
+        }
+        if (i == VFIO_USER_REPLAY_ROUNDS - 1) {
+            break;
+        }
+        bql_unlock();
+    }
+    /* The guest does not stop changing them. */
+    vfio_user_replay_irqs(udev);
+    return true;
+}
+
+/* Mapped areas --------------------------------------------------------------------- */
+
+void vfio_user_replay_forbid_mappings(VFIOUserDevice *udev)
+{
+    VFIOPCIDevice *vdev = vfio_user_replay_pci(udev->vbasedev);
+
+    /* For the time of an INTx hw/vfio forbids them, too; it must not end that. */
+    if (vdev->intx.mmap_timeout) {
+        udev->intx_mmap_timeout = vdev->intx.mmap_timeout;
+        vdev->intx.mmap_timeout = 0;
+    }
+    if (vdev->intx.mmap_timer) {
+        timer_del(vdev->intx.mmap_timer);
+    }
+    for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
+        vfio_region_mmaps_set_enabled(&vdev->bars[i].region, false);
+    }
+}
+
+static bool vfio_user_replay_map_region(VFIOUserDevice *udev,
+                                        VFIORegion *region, Error **errp)
+{
+    int prot = (region->flags & VFIO_REGION_INFO_FLAG_READ ? PROT_READ : 0) |
+               (region->flags & VFIO_REGION_INFO_FLAG_WRITE ? PROT_WRITE : 0);
+
+    for (unsigned i = 0; i < region->nr_mmaps; i++) {
+        VFIOMmap *m = &region->mmaps[i];
+        int ret;
+
+        if (!m->mmap) {
+            continue;
+        }
+        ret = vfio_user_device_remap(udev, m->mmap, m->size, prot,
+                                     region->fd_offset + m->offset);
+        if (ret) {
+            error_setg_errno(errp, -ret, "region %u cannot be mapped as before",
+                             region->nr);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool vfio_user_replay_map(VFIOUserDevice *udev, Error **errp)
+{
+    VFIOPCIDevice *vdev = vfio_user_replay_pci(udev->vbasedev);
+    unsigned i;
+
+    for (i = 0; i < PCI_ROM_SLOT; i++) {
+        if (!vfio_user_replay_map_region(udev, &vdev->bars[i].region, errp)) {
+            return false;
+        }
+    }
+    if (udev->intx_mmap_timeout) {
+        vdev->intx.mmap_timeout = udev->intx_mmap_timeout;
+        udev->intx_mmap_timeout = 0;
+    }
+    if (vdev->intx.pending && vdev->intx.mmap_timeout) {
+        timer_mod(vdev->intx.mmap_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) +
+                  vdev->intx.mmap_timeout);
+        return true;
+    }
+    for (i = 0; i < PCI_ROM_SLOT; i++) {
+        vfio_region_mmaps_set_enabled(&vdev->bars[i].region, true);
+    }
+    return true;
+}
