@@ -387,6 +387,7 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
 {
     VFIOUserReconnect *rc = udev->reconnect;
     VFIOPCIDevice *vdev = container_of(udev->vbasedev, VFIOPCIDevice, vbasedev);
+    unsigned nr;
 
     WITH_QEMU_LOCK_GUARD(&rc->lock) {
         rc->kept = kept;
@@ -396,8 +397,9 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
     }
     rc->running = false;
     g_free(g_steal_pointer(&rc->refusal));
-    trace_vfio_user_reconnected(udev->name, kept,
-                                vfio_user_load_kick(vdev));
+    /* What the old server signalled last, or the new one before it could. */
+    nr = vfio_user_load_kick(vdev);
+    trace_vfio_user_reconnected(udev->name, kept, nr);
     info_report("vfio-user-pci %s: the server is back%s", udev->name,
                 kept ? "" : "; its device begins anew, and the guest's driver "
                 "has to set it up again");
