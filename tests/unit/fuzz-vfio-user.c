@@ -115,17 +115,6 @@ static void fuzz_run(const FuzzTarget *target, const uint8_t *data, size_t len)
     g_assert_cmpmem(before, sizeof(before), after, sizeof(after));
 }
 
-/*
- * QEMU's JSON parser loses the value of a key that is there twice. It is read
- * by LeakSanitizer, where there is one.
- */
-const char *__lsan_default_suppressions(void);
-
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:json-parser.c\n";
-}
-
 static void fuzz_init(void)
 {
     sigset_t set;

@@ -5,6 +5,8 @@
  */
 
 #include "qemu/osdep.h"
+#include <malloc.h>
+#include "qemu/units.h"
 #include "qapi/error.h"
 #include "qobject/qbool.h"
 #include "qobject/qdict.h"
@@ -362,6 +364,35 @@ static void test_size(void)
     }
 }
 
+/* Refused wherever it is; nothing of it stays, however often it comes. */
+static void test_duplicate_key(void)
+{
+    static const char *const texts[] = {
+        "{\"x\":1,\"x\":\"%s\"}",
+        "{\"x\":\"%s\",\"\\u0078\":[\"%s\"]}",
+        "{\"capabilities\":{},\"capabilities\":{\"a\":[\"%s\",2]}}",
+        "{\"capabilities\":{\"pgsizes\":4096,\"pgsizes\":\"%s\"}}",
+        "[[{\"x\":{},\"x\":{\"y\":\"%s\"}}]]",
+    };
+    g_autofree char *big = g_strnfill(7000, 'a');
+    size_t before = mallinfo2().uordblks;
+
+    for (size_t i = 0; i < 100 * ARRAY_SIZE(texts); i++) {
+        g_auto(GStrv) parts = g_strsplit(texts[i % ARRAY_SIZE(texts)], "%s",
+                                         -1);
+        g_autofree char *text = g_strjoinv(big, parts);
+        VFIOUserCaps caps;
+        Error *err = NULL;
+        size_t len;
+        g_autofree uint8_t *r = reply(0, 2, text, &len);
+        bool ok = vfio_user_caps_parse(r, len, 0, &caps, &err);
+
+        expect_refused(ok, err, "duplicate key");
+    }
+    /* Less than a tenth of the values that were refused */
+    g_assert_cmpuint(mallinfo2().uordblks, <, before + 256 * KiB);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -375,5 +406,6 @@ int main(int argc, char **argv)
     g_test_add_func("/vfio-user/caps/framing", test_framing);
     g_test_add_func("/vfio-user/caps/version", test_version);
     g_test_add_func("/vfio-user/caps/size", test_size);
+    g_test_add_func("/vfio-user/caps/duplicate-key", test_duplicate_key);
     return g_test_run();
 }
