@@ -23,6 +23,9 @@
 #include "hw/pci/pci_device.h"
 #include "migration/blocker.h"
 #include "system/cpus.h"
+#include "system/reset.h"
+#include "system/runstate.h"
+#include "system/tcg.h"
 #include "device.h"
 
 /* Counting as stopped ---------------------------------------------------------- */
@@ -67,7 +70,9 @@ static void vfio_user_bql_unpark(VFIOUserDevice *udev)
  * A vCPU has been waiting for a while. If the VM is to stop meanwhile, it need
  * not wait for this vCPU, which executes nothing: let it count as stopped.
  * vfio_user_bql_enter() keeps it from going on before the VM does. Queued work
- * has to wait, as it does during any access.
+ * has to wait, as it does during any access. A VM that stops is no longer
+ * running by then; one that is, is about to be reset, and that needs the vCPU
+ * where it can be reset.
  */
 void vfio_user_bql_tick(void *opaque)
 {
@@ -75,11 +80,55 @@ void vfio_user_bql_tick(void *opaque)
         return;
     }
     bql_lock();
-    if (current_cpu->stop && cpu_work_list_empty(current_cpu) &&
-        vfio_user_bql_park(opaque)) {
+    if (current_cpu->stop && !runstate_is_running() &&
+        cpu_work_list_empty(current_cpu) && vfio_user_bql_park(opaque)) {
         qemu_wait_io_event_common(current_cpu);
     }
     bql_unlock();
+}
+
+bool vfio_user_bql_is_wanted(void)
+{
+    return vfio_user_bql_parked ? !cpu_work_list_empty(current_cpu) :
+           qatomic_read(&current_cpu->stop) && runstate_is_running();
+}
+
+/* Resets --------------------------------------------------------------------- */
+
+/* Resets of the machine so far; under the BQL. */
+static unsigned vfio_user_bql_nr_resets;
+
+static void vfio_user_bql_count_reset(void *opaque)
+{
+    vfio_user_bql_nr_resets++;
+}
+
+void vfio_user_bql_init(void)
+{
+    static bool done;
+
+    if (!done) {
+        done = true;
+        qemu_register_reset(vfio_user_bql_count_reset, NULL);
+    }
+}
+
+static void vfio_user_bql_reset_cpu(CPUState *cpu, run_on_cpu_data data)
+{
+    cpu_reset(cpu);
+}
+
+/*
+ * The vCPU counted as stopped when the machine was reset. With KVM it was asked
+ * for its registers first, and has left the access for that. TCG only writes its
+ * registers, and on top of these the access would now finish the instructions
+ * that were translated with it. So once they are over it is reset again.
+ */
+static void vfio_user_bql_was_reset(void)
+{
+    if (tcg_enabled()) {
+        async_run_on_cpu(current_cpu, vfio_user_bql_reset_cpu, RUN_ON_CPU_NULL);
+    }
 }
 
 /* Letting go of the BQL -------------------------------------------------------- */
@@ -111,6 +160,7 @@ VFIOUserLeft vfio_user_bql_leave(VFIOUserDevice *udev, VFIODevice *vbasedev)
         return l;
     }
     l.left = true;
+    l.nr_resets = vfio_user_bql_nr_resets;
     l.guard = vfio_user_bql_host_guard(vbasedev);
     l.engaged = l.guard->engaged_in_io;
     l.guard->engaged_in_io = false;
@@ -130,8 +180,16 @@ void vfio_user_bql_enter(VFIODevice *vbasedev, VFIOUserLeft l)
         return;
     }
     bql_lock();
-    while (current_cpu->stopped && !current_cpu->unplug) {
+    /* Somebody may need the vCPU while it is stopped, but not in an access. */
+    while (current_cpu->stopped && !current_cpu->unplug &&
+           cpu_work_list_empty(current_cpu)) {
         qemu_cond_wait_bql(current_cpu->halt_cond);
+    }
+    if (current_cpu->stopped) {
+        cpu_exit(current_cpu);
+    }
+    if (l.nr_resets != vfio_user_bql_nr_resets) {
+        vfio_user_bql_was_reset();
     }
     l.guard->engaged_in_io = l.engaged;
     vfio_user_bql_unpark(vfio_user_device_of(vbasedev));

@@ -20,10 +20,31 @@
 #include "qemu/iov.h"
 #include "chan.h"
 
+/*
+ * Who sent a message, told with each: a socket that somebody else opened may be
+ * set so. It would take the descriptors' room, or even be one more.
+ */
+static void vfio_user_chan_no_senders(int fd)
+{
+    static const int options[] = {
+        SO_PASSCRED, SO_PASSSEC,
+#ifdef SO_PASSPIDFD
+        SO_PASSPIDFD,
+#endif
+    };
+    const int off = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(options); i++) {
+        /* Older kernels do not know them all. */
+        setsockopt(fd, SOL_SOCKET, options[i], &off, sizeof(off));
+    }
+}
+
 void vfio_user_chan_init(VFIOUserChan *chan, int fd)
 {
     memset(chan, 0, offsetof(VFIOUserChan, buf));
     chan->fd = fd;
+    vfio_user_chan_no_senders(fd);
     g_unix_set_fd_nonblocking(fd, true, NULL);
 }
 
@@ -217,7 +238,10 @@ static size_t vfio_user_chan_gather(const VFIOUserTx *tx, char *buf)
         if (tx->iov[i].iov_len > VFIO_USER_CHAN_SMALL - len) {
             return 0;
         }
-        memcpy(buf + len, tx->iov[i].iov_base, tx->iov[i].iov_len);
+        /* An empty piece may have no memory at all. */
+        if (tx->iov[i].iov_len) {
+            memcpy(buf + len, tx->iov[i].iov_base, tx->iov[i].iov_len);
+        }
         len += tx->iov[i].iov_len;
     }
     return len;

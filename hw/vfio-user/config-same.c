@@ -42,7 +42,8 @@ static const struct {
     { PCI_CAP_ID_MSI, { PCI_MSI_FLAGS, 2, PCI_MSI_FLAGS_QMASK |
                         PCI_MSI_FLAGS_64BIT | PCI_MSI_FLAGS_MASKBIT,
                         "kind of MSI" } },
-    { PCI_CAP_ID_EXP, { PCI_EXP_FLAGS, 2, 0xffff, "PCI Express type" } },
+    { PCI_CAP_ID_EXP, { PCI_EXP_FLAGS, 2, PCI_EXP_FLAGS_VERS |
+                        PCI_EXP_FLAGS_TYPE, "PCI Express type" } },
     { PCI_CAP_ID_EXP, { PCI_EXP_DEVCAP, 4, PCI_EXP_DEVCAP_FLR,
                         "function level reset" } },
     { PCI_CAP_ID_MSIX, { PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_QSIZE,
@@ -76,8 +77,8 @@ static bool same_field(const uint8_t *was, const uint8_t *is, unsigned base,
 
 static uint32_t bar_kind_mask(uint32_t bar)
 {
-    return bar & PCI_BASE_ADDRESS_SPACE_IO ? PCI_BASE_ADDRESS_SPACE_IO :
-                                             (uint32_t)~PCI_BASE_ADDRESS_MEM_MASK;
+    return bar & PCI_BASE_ADDRESS_SPACE_IO ?
+           PCI_BASE_ADDRESS_SPACE_IO : (uint32_t)~PCI_BASE_ADDRESS_MEM_MASK;
 }
 
 /* The upper half of a 64-bit BAR is all address. */
@@ -149,7 +150,21 @@ static bool same_caps(const uint8_t *was, const uint8_t *is, Error **errp)
     return false;
 }
 
-static bool same_ext_caps(const uint8_t *was, const uint8_t *is, Error **errp)
+/* One that the end of the space cuts off is none. */
+static bool same_serial(const uint8_t *was, const uint8_t *is, size_t size,
+                        unsigned at, Error **errp)
+{
+    if (at + PCI_EXT_CAP_DSN_SIZEOF > size ||
+        !memcmp(was + at + 4, is + at + 4, 8)) {
+        return true;
+    }
+    error_setg(errp, "serial number is %016" PRIx64 ", was %016" PRIx64,
+               pci_get_quad(is + at + 4), pci_get_quad(was + at + 4));
+    return false;
+}
+
+static bool same_ext_caps(const uint8_t *was, const uint8_t *is, size_t size,
+                          Error **errp)
 {
     unsigned at = PCI_CONFIG_SPACE_SIZE;
 
@@ -164,9 +179,7 @@ static bool same_ext_caps(const uint8_t *was, const uint8_t *is, Error **errp)
             return false;
         }
         if (PCI_EXT_CAP_ID(a) == PCI_EXT_CAP_ID_DSN &&
-            memcmp(was + at + 4, is + at + 4, 8)) {
-            error_setg(errp, "serial number is %016" PRIx64 ", was %016" PRIx64,
-                       pci_get_quad(is + at + 4), pci_get_quad(was + at + 4));
+            !same_serial(was, is, size, at, errp)) {
             return false;
         }
         at = PCI_EXT_CAP_NEXT(a);
@@ -183,7 +196,8 @@ bool vfio_user_config_same(const uint8_t *was, const uint8_t *is, size_t size,
         }
     }
     return same_bars(was, is, errp) && same_caps(was, is, errp) &&
-           (size <= PCI_CONFIG_SPACE_SIZE || same_ext_caps(was, is, errp));
+           (size <= PCI_CONFIG_SPACE_SIZE ||
+            same_ext_caps(was, is, size, errp));
 }
 
 bool vfio_user_config_kept(const uint8_t *guest, const uint8_t *is,

@@ -34,6 +34,7 @@
  * VFIOUserConnTx: a message that is being sent
  * @header: the first piece of @msg
  * @msg:    what is left of it
+ * @life:   the socket that it is for; it is not sent on another
  * @started: part of it is out, the rest must follow. Under send_lock.
  * @sent:   all of it is out. Under lock.
  * @lost:   it never will be: the connection has ended, and perhaps begun anew.
@@ -44,6 +45,7 @@
 typedef struct VFIOUserConnTx {
     struct vfio_user_header header;
     VFIOUserTx msg;
+    unsigned life;
     bool queued;
     bool started;
     bool sent;
@@ -73,13 +75,13 @@ typedef struct VFIOUserConnCommand {
 
 typedef struct VFIOUserConnSlot {
     VFIOUserRequest *req;   /* NULL: the owner gave up, drop the reply */
+    unsigned life;          /* the socket that it is for */
     uint16_t id;
     uint16_t command;
     size_t room;            /* payload bytes the reply may have */
     bool used;
     bool sending;           /* its sender still needs slot and request */
     bool replied;           /* the reply came meanwhile */
-    bool lost;              /* the connection began anew meanwhile */
 } VFIOUserConnSlot;
 
 typedef enum VFIOUserRxState {
@@ -116,7 +118,7 @@ struct VFIOUserConn {
     QSIMPLEQ_HEAD(, VFIOUserConnTx) tx_queue;
     unsigned nr_backlog;    /* writes in @tx_queue's REGION_WRITE_MULTIs */
     bool tx_pending;        /* @tx_queue is not empty; read without the lock */
-    unsigned life;          /* sockets before this one; changed under @lock, too */
+    unsigned life;          /* sockets before this one; under @lock, too */
 
     QemuMutex lock;
     /* Under @lock */
@@ -129,6 +131,7 @@ struct VFIOUserConn {
     unsigned nr_free;
     bool lockstep;
     bool no_commands;       /* the server's come elsewhere */
+    bool left;              /* atomic: the server has closed its end */
     unsigned nr_commands;   /* the server's: being received or answered */
     bool closing;
     bool failed;

@@ -203,7 +203,7 @@ void vfio_user_conn_free(VFIOUserConn *conn)
     g_free(conn);
 }
 
-/* A new life ------------------------------------------------------------------- */
+/* A new life -------------------------------------------------------------- */
 
 /*
  * Nobody uses the old socket any more. Whoever does is about to find out that
@@ -211,31 +211,31 @@ void vfio_user_conn_free(VFIOUserConn *conn)
  */
 static void vfio_user_conn_quiesce(VFIOUserConn *conn)
 {
-    VFIOUserRequest *orphans;
-
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
         while (conn->driver || conn->rx_busy || conn->nr_failing) {
             qemu_cond_wait(&conn->rx_idle, &conn->lock);
         }
-        orphans = vfio_user_conn_end_requests_locked(conn);
     }
-    vfio_user_conn_finish_orphans(orphans);
     vfio_user_conn_tx_lose(conn);
     vfio_user_conn_rx_cleanup(conn);
 }
 
-/* No reply comes to what was asked before. */
-static void vfio_user_conn_renew_slots_locked(VFIOUserConn *conn)
+/*
+ * No reply comes to what was asked before. A sender finds that out by itself,
+ * and lets go of its slot then. Returns the requests that nobody waits for.
+ */
+static VFIOUserRequest *vfio_user_conn_renew_slots_locked(VFIOUserConn *conn)
 {
+    VFIOUserRequest *orphans = vfio_user_conn_end_requests_locked(conn);
+
     for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
         VFIOUserConnSlot *slot = &conn->slots[i];
 
-        if (slot->used && slot->sending) {
-            slot->lost = true;
-        } else if (slot->used) {
+        if (slot->used && !slot->sending) {
             vfio_user_conn_put_slot_locked(conn, slot);
         }
     }
+    return orphans;
 }
 
 static bool vfio_user_conn_is_idle(VFIOUserConn *conn)
@@ -244,9 +244,14 @@ static bool vfio_user_conn_is_idle(VFIOUserConn *conn)
     return conn->nr_free == VFIO_USER_CONN_MAX_REQUESTS && !conn->failed;
 }
 
-/* The socket, and what has been received of it already. Locks of @conn held. */
-static void vfio_user_conn_move_locked(VFIOUserConn *conn, VFIOUserConn *from)
+/*
+ * The socket, and what has been received of it already. Locks of @conn held.
+ * Returns requests of the old one that nobody waits for.
+ */
+static VFIOUserRequest *vfio_user_conn_move_locked(VFIOUserConn *conn,
+                                                   VFIOUserConn *from)
 {
+    VFIOUserRequest *orphans = vfio_user_conn_renew_slots_locked(conn);
     VFIOUserConnTx *tx;
 
     vfio_user_chan_cleanup(&conn->chan);
@@ -260,22 +265,26 @@ static void vfio_user_conn_move_locked(VFIOUserConn *conn, VFIOUserConn *from)
     }
     qatomic_set(&conn->tx_pending, !QSIMPLEQ_EMPTY(&conn->tx_queue));
     qatomic_set(&from->tx_pending, false);
+    qatomic_set(&conn->nr_backlog, from->nr_backlog);
+    qatomic_set(&from->nr_backlog, 0);
     conn->nr_commands = from->nr_commands;
     from->nr_commands = 0;
     conn->max_xfer = from->max_xfer;
     qatomic_set(&conn->lockstep, from->lockstep);
     qatomic_set(&conn->no_commands, from->no_commands);
+    qatomic_set(&conn->left, false);
     conn->poll = from->poll;
-    vfio_user_conn_renew_slots_locked(conn);
     error_free(conn->error);
     conn->error = NULL;
-    conn->life++;
+    qatomic_set(&conn->life, conn->life + 1);
     qatomic_set(&conn->failed, false);
+    return orphans;
 }
 
 bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
 {
     AioContext *ctx = from->ctx;
+    VFIOUserRequest *orphans;
 
     assert(vfio_user_conn_broken(conn));
     vfio_user_conn_bg_stop(conn);
@@ -286,8 +295,9 @@ bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
     vfio_user_conn_quiesce(conn);
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
         QEMU_LOCK_GUARD(&conn->lock);
-        vfio_user_conn_move_locked(conn, from);
+        orphans = vfio_user_conn_move_locked(conn, from);
     }
+    vfio_user_conn_finish_orphans(orphans);
     vfio_user_conn_start(conn, ctx);
     return true;
 }
@@ -298,10 +308,24 @@ void vfio_user_conn_rebind(VFIOUserConn *conn, void *opaque)
 
     vfio_user_conn_bg_stop(conn);
     conn->opaque = opaque;
+    /* The other one was told, and this one would never be. */
+    if (vfio_user_conn_broken(conn)) {
+        conn->ops->failed(opaque);
+    }
     vfio_user_conn_start(conn, ctx);
 }
 
-/* State ------------------------------------------------------------------------- */
+/* State ------------------------------------------------------------------- */
+
+bool vfio_user_conn_left(VFIOUserConn *conn)
+{
+    return qatomic_read(&conn->left);
+}
+
+void vfio_user_conn_set_left(VFIOUserConn *conn)
+{
+    qatomic_set(&conn->left, true);
+}
 
 bool vfio_user_conn_broken(VFIOUserConn *conn)
 {

@@ -120,7 +120,8 @@ static int vfio_user_conn_rx_reply(VFIOUserConn *conn)
     const char *bad = NULL;
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        if (!slot->used || slot->id != hdr->id || slot->replied) {
+        if (!slot->used || slot->id != hdr->id || slot->replied ||
+            slot->life != conn->life) {
             bad = "a reply to nothing that was asked";
         } else if (slot->command != hdr->command) {
             bad = "a reply with another command than the request's";
@@ -220,6 +221,7 @@ static int vfio_user_conn_rx_command_done(VFIOUserConn *conn)
 
     vfio_user_conn_cmd_set_reply(cmd);
     cmd->tx.free = vfio_user_conn_cmd_free;
+    cmd->tx.life = conn->life;
     ret = vfio_user_conn_tx_send(conn, &cmd->tx);
     if (ret != -EAGAIN) {
         vfio_user_conn_cmd_free(conn, &cmd->tx);
@@ -457,6 +459,7 @@ static int vfio_user_conn_rx_work(VFIOUserConn *conn)
     }
     /* Reset: it had not read everything. */
     if (len == 0 || len == -ECONNRESET) {
+        vfio_user_conn_set_left(conn);
         error_setg(&err, "the server closed the connection");
     } else if (len < 0) {
         error_setg_errno(&err, -len, "cannot receive from the server");

@@ -41,6 +41,7 @@ static void vfio_user_conn_tx_failed(VFIOUserConn *conn, unsigned life, int ret)
     Error *err = NULL;
 
     if (ret == -EPIPE || ret == -ECONNRESET) {
+        vfio_user_conn_set_left(conn);
         error_setg(&err, "the server closed the connection");
     } else {
         error_setg_errno(&err, -ret, "cannot send to the server");
@@ -72,12 +73,14 @@ static void vfio_user_conn_tx_alert(VFIOUserConn *conn)
 int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
 {
     int ret = -EAGAIN;
-    unsigned life;
+    unsigned life = tx->life;
     bool first;
 
     tx->queued = tx->started = tx->sent = tx->lost = false;
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
-        life = conn->life;
+        if (life != conn->life) {
+            return -EPIPE;
+        }
         first = QSIMPLEQ_EMPTY(&conn->tx_queue);
         if (first) {
             ret = vfio_user_conn_tx_try_locked(conn, tx);

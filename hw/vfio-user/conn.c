@@ -59,6 +59,7 @@ static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
     slot->used = true;
     slot->sending = true;
     slot->req = req;
+    slot->life = conn->life;
     slot->command = req->command;
     slot->room = iov_size(req->in, req->nr_in);
     return slot;
@@ -70,7 +71,6 @@ void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
     slot->used = false;
     slot->sending = false;
     slot->replied = false;
-    slot->lost = false;
     slot->req = NULL;
     slot->id += VFIO_USER_CONN_MAX_REQUESTS;
     conn->free_slots[conn->nr_free++] = slot - conn->slots;
@@ -276,7 +276,7 @@ static int64_t vfio_user_conn_deadline(VFIOUserConn *conn,
            (int64_t)1000;
 }
 
-static void vfio_user_conn_set_tx(VFIOUserConnTx *tx,
+static void vfio_user_conn_set_tx(VFIOUserConnTx *tx, unsigned life,
                                   const VFIOUserRequest *req, uint32_t flags)
 {
     size_t size = sizeof(tx->header);
@@ -297,6 +297,7 @@ static void vfio_user_conn_set_tx(VFIOUserConnTx *tx,
     tx->msg.nr_iov = 1 + req->nr_out;
     tx->msg.fds = req->fds;
     tx->msg.nr_fds = req->nr_fds;
+    tx->life = life;
     tx->free = NULL;
 }
 
@@ -309,7 +310,7 @@ static int vfio_user_conn_send(VFIOUserConn *conn, VFIOUserConnTx *tx,
                                int64_t deadline)
 {
     int ret = vfio_user_conn_tx_send(conn, tx);
-    bool over;
+    bool over, failed;
 
     if (ret != -EAGAIN) {
         return ret;
@@ -317,15 +318,16 @@ static int vfio_user_conn_send(VFIOUserConn *conn, VFIOUserConnTx *tx,
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
         over = vfio_user_conn_wait_locked(conn, vfio_user_conn_is_sent, tx,
                                           deadline);
+        failed = conn->failed;
     }
     if (over) {
         return tx->lost ? -EPIPE : 0;
     }
     if (vfio_user_conn_tx_cancel(conn, tx)) {
-        return vfio_user_conn_broken(conn) ? -EPIPE : -ETIMEDOUT;
+        return failed || vfio_user_conn_broken(conn) ? -EPIPE : -ETIMEDOUT;
     }
     vfio_user_conn_bg_kick(conn);
-    if (tx->lost || vfio_user_conn_broken(conn)) {
+    if (tx->lost || failed || vfio_user_conn_broken(conn)) {
         return -EPIPE;
     }
     return tx->started ? -EINPROGRESS : 0;
@@ -389,13 +391,13 @@ static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
         }
     }
     slot->sending = false;
-    if (slot->lost) {
-        *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
-        vfio_user_conn_finish_locked(req, -EPIPE);
-        return true;
-    }
     if (slot->replied) {
         *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
+        return true;
+    }
+    if (slot->life != conn->life) {
+        *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
+        vfio_user_conn_finish_locked(req, -EPIPE);
         return true;
     }
     if (ret != -ETIMEDOUT && !(conn->failed && req->done)) {
@@ -441,7 +443,7 @@ void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
     if (slot) {
         int ret;
 
-        vfio_user_conn_set_tx(&tx, req, 0);
+        vfio_user_conn_set_tx(&tx, slot->life, req, 0);
         trace_vfio_user_conn_request(conn->name, req->id, req->command,
                                      tx.header.size, req->nr_fds);
         ret = vfio_user_conn_send(conn, &tx, deadline);
@@ -538,7 +540,8 @@ int vfio_user_conn_try_post(VFIOUserConn *conn, VFIOUserRequest *req)
         return -EPIPE;
     }
     req->id = 0;
-    vfio_user_conn_set_tx(&tx, req, VFIO_USER_NO_REPLY);
+    vfio_user_conn_set_tx(&tx, qatomic_read(&conn->life), req,
+                          VFIO_USER_NO_REPLY);
     ret = vfio_user_conn_tx_try(conn, &tx);
     if (ret != -EAGAIN) {
         trace_vfio_user_conn_post(conn->name, req->command, tx.header.size);
@@ -555,7 +558,8 @@ int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req)
         return -EPIPE;
     }
     req->id = 0;
-    vfio_user_conn_set_tx(&tx, req, VFIO_USER_NO_REPLY);
+    vfio_user_conn_set_tx(&tx, qatomic_read(&conn->life), req,
+                          VFIO_USER_NO_REPLY);
     trace_vfio_user_conn_post(conn->name, req->command, tx.header.size);
     ret = vfio_user_conn_send(conn, &tx, vfio_user_conn_deadline(conn, req));
     return ret == -EINPROGRESS ? 0 : ret;

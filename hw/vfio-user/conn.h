@@ -299,23 +299,34 @@ void vfio_user_conn_fail(VFIOUserConn *conn, Error *err);
  * @from: its socket, limits and modes are taken; only good for
  *     vfio_user_conn_free() afterwards
  *
- * Requests of the old socket have failed with -EPIPE, all of them. Returns false
- * when @from has failed or has requests in flight; nothing has changed then, but
- * nobody looks after @from any more. @from was started, and no other thread uses
- * it. One thread at a time, not from a callback in VFIOUserConnOps; waits only
- * for threads that are leaving.
+ * Requests of the old socket that had no reply have failed with -EPIPE, all of
+ * them. Returns false when @from has failed or has requests in flight; nothing
+ * has changed then, but nobody looks after @from any more. @from was started,
+ * and no other thread uses it. One thread at a time, not from a callback in
+ * VFIOUserConnOps; waits only for threads that are leaving.
  */
 bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from);
 
 /**
  * vfio_user_conn_rebind: call back another owner
  *
- * For a connection that only its AioContext uses. Threads as in adopt.
+ * For a connection that only its AioContext uses, between commands. The new
+ * owner is told of a failure that the old one has been told of. Threads as in
+ * adopt.
  */
 void vfio_user_conn_rebind(VFIOUserConn *conn, void *opaque);
 
 /* True once the connection has failed or was closed. Any thread. */
 bool vfio_user_conn_broken(VFIOUserConn *conn);
+
+/**
+ * vfio_user_conn_left: whether it failed because the server closed its end
+ *
+ * And not because of what the server sent. Any thread; true once
+ * vfio_user_conn_set_left() was called, by whoever learns it elsewhere.
+ */
+bool vfio_user_conn_left(VFIOUserConn *conn);
+void vfio_user_conn_set_left(VFIOUserConn *conn);
 
 /* Why it failed: a copy, or NULL. The caller frees it. Any thread. */
 Error *vfio_user_conn_error(VFIOUserConn *conn);

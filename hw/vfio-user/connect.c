@@ -13,6 +13,7 @@
 
 #include "qemu/osdep.h"
 #include <sys/un.h>
+#include "qemu/cutils.h"
 #include "qemu/sockets.h"
 #include "qapi/error.h"
 #include "connect.h"
@@ -83,6 +84,11 @@ static int vfio_user_connect_unix(const UnixSocketAddress *addr,
     socklen_t len = vfio_user_connect_sockaddr(addr, &un);
     int fd, ret;
 
+    if (!*addr->path) {
+        /* It would be an abstract name of many zeros. */
+        error_setg(errp, "the path of the socket is empty");
+        return -1;
+    }
     if (!len) {
         error_setg(errp, "'%s' is too long for the address of a UNIX socket",
                    addr->path);
@@ -111,17 +117,66 @@ static int vfio_user_connect_unix(const UnixSocketAddress *addr,
     return -1;
 }
 
+/* As everywhere in QEMU, the path stands for a set of descriptors (add-fd). */
+static bool vfio_user_connect_names_fdset(const SocketAddress *addr)
+{
+    return addr->type == SOCKET_ADDRESS_TYPE_UNIX &&
+           !(addr->u.q_unix.has_abstract && addr->u.q_unix.abstract) &&
+           strstart(addr->u.q_unix.path, "/dev/fdset/", NULL);
+}
+
+/*
+ * What qemu_open() takes from a set is counted there and wants qemu_close(). A
+ * connection ends in places that know nothing of sets, so it gets a copy. The
+ * descriptor in the set does not keep it alive: shutdown() comes first.
+ */
+static int vfio_user_connect_fdset(const char *path, Error **errp)
+{
+    int counted = qemu_open(path, O_RDWR, errp);
+    int fd;
+
+    if (counted < 0) {
+        return -1;
+    }
+    fd = qemu_dup(counted);
+    if (fd < 0) {
+        error_setg_errno(errp, errno, "cannot duplicate a descriptor");
+    }
+    qemu_close(counted);
+    return fd;
+}
+
+static int vfio_user_connect_handed(SocketAddress *addr, Error **errp)
+{
+    int fd = socket_connect(addr, errp);
+
+    if (fd < 0) {
+        error_append_hint(errp, "On the command line this is the number of a "
+                          "descriptor that QEMU inherited, in a monitor a name "
+                          "that was given with getfd.\n");
+        return -1;
+    }
+    /* One that was inherited is not, and would be by what QEMU starts. */
+    qemu_set_cloexec(fd);
+    return fd;
+}
+
 int vfio_user_connect(SocketAddress *addr, unsigned timeout_ms, Error **errp)
 {
     ERRP_GUARD();
     int fd;
 
-    if (addr->type == SOCKET_ADDRESS_TYPE_UNIX) {
+    if (vfio_user_connect_names_fdset(addr)) {
+        fd = vfio_user_connect_fdset(addr->u.q_unix.path, errp);
+    } else if (addr->type == SOCKET_ADDRESS_TYPE_UNIX) {
         return vfio_user_connect_unix(&addr->u.q_unix, timeout_ms, errp);
+    } else {
+        fd = vfio_user_connect_handed(addr, errp);
     }
-    fd = socket_connect(addr, errp);
     if (fd >= 0 && !vfio_user_connect_is_connected(fd)) {
         error_setg(errp, "not a connected UNIX stream socket");
+        error_append_hint(errp, "What is handed over has to be connected to "
+                          "the server already.\n");
         close(fd);
         return -1;
     }

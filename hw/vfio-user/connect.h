@@ -11,11 +11,14 @@
 
 /**
  * vfio_user_connect: a connection to the server
- * @addr: of type unix or fd
+ * @addr: of type unix or fd; /dev/fdset/N as the path stands for a connected
+ *     socket in that set, of which this takes a copy
  * @timeout_ms: how long the server may take to accept; not 0
  *
  * Returns a connected UNIX stream socket that the caller owns, or -1 with
- * @errp set. Waits with whatever locks the caller holds.
+ * @errp set. What type fd names is used up in either case. Waits with whatever
+ * locks the caller holds. Any thread; type fd only where the monitor's command
+ * runs, as names belong to the monitor.
  */
 int vfio_user_connect(SocketAddress *addr, unsigned timeout_ms, Error **errp);
 

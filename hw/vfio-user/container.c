@@ -18,24 +18,29 @@
  * that goes away stays mapped at the server a little longer by its own
  * reference to the file; DMA by message finds what is there now. Outside of a
  * transaction (vIOMMU, virtio-mem) each call waits, since its caller relies on
- * the result.
+ * the result. So does commit behind an IOMMU of the guest; see iommu.c.
  *
  * hw/vfio stops the VM when a map fails at run time. A server that refuses a
  * window is no reason for that: the device goes offline instead, and every
  * call succeeds from then on.
  *
- * Memory that belongs to another device (a BAR mapped through) has no
- * descriptor, and dma.c refuses it; it gets no window.
+ * What the guest lets the device access is one thing (windows), what the server
+ * has in its table another (entries). They are the same but for iommu.c.
+ *
+ * Memory that belongs to another device (a BAR mapped through) gets a window
+ * only if peer.c has a descriptor for it; otherwise dma.c refuses it, too.
  */
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/lockable.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "exec/address-spaces.h"
 #include "exec/ramblock.h"
 #include "system/hostmem.h"
 #include "container.h"
+#include "peer.h"
 #include "trace.h"
 
 /* DMA_MAP or DMA_UNMAP on its way */
@@ -107,7 +112,8 @@ static void vfio_user_container_send(VFIOUserContainer *c,
     msg->out_iov.iov_base = &msg->out;
     msg->req.out = &msg->out_iov;
     msg->req.nr_out = 1;
-    if (c->in_transaction && c->bcontainer.initialized) {
+    if (c->in_transaction && c->bcontainer.initialized &&
+        (c->replaying || !vfio_user_dma_behind_iommu(c->udev))) {
         msg->req.done = vfio_user_container_done;
     } else {
         QSIMPLEQ_INSERT_TAIL(&c->pending, msg, next);
@@ -115,9 +121,9 @@ static void vfio_user_container_send(VFIOUserContainer *c,
     vfio_user_conn_submit(c->udev->conn, &msg->req);
 }
 
-static void vfio_user_container_send_map(VFIOUserContainer *c, uint64_t iova,
-                                         uint64_t size, uint32_t flags,
-                                         int fd, uint64_t offset)
+void vfio_user_container_send_map(VFIOUserContainer *c, uint64_t iova,
+                                  uint64_t size, uint32_t flags, int fd,
+                                  uint64_t offset)
 {
     VFIOUserWindowMsg *msg = g_new0(VFIOUserWindowMsg, 1);
 
@@ -136,8 +142,8 @@ static void vfio_user_container_send_map(VFIOUserContainer *c, uint64_t iova,
     vfio_user_container_send(c, msg);
 }
 
-static void vfio_user_container_send_unmap(VFIOUserContainer *c, uint64_t iova,
-                                           uint64_t size)
+void vfio_user_container_send_unmap(VFIOUserContainer *c, uint64_t iova,
+                                    uint64_t size)
 {
     VFIOUserWindowMsg *msg = g_new0(VFIOUserWindowMsg, 1);
 
@@ -155,6 +161,16 @@ static void vfio_user_container_send_unmap(VFIOUserContainer *c, uint64_t iova,
     vfio_user_container_send(c, msg);
 }
 
+/* Behind an IOMMU, what the server refuses may go another way. */
+static bool vfio_user_container_may_refuse(VFIOUserContainer *c,
+                                           VFIOUserWindowMsg *msg, int ret)
+{
+    return ret && ret != -ETIMEDOUT && c->bcontainer.initialized &&
+           msg->req.command == VFIO_USER_DMA_MAP &&
+           vfio_user_dma_behind_iommu(c->udev) &&
+           !vfio_user_conn_broken(c->udev->conn);
+}
+
 /* Collect every reply; all of them, also after one has failed. */
 static int vfio_user_container_collect(VFIOUserContainer *c, Error **errp)
 {
@@ -162,28 +178,46 @@ static int vfio_user_container_collect(VFIOUserContainer *c, Error **errp)
 
     while (!QSIMPLEQ_EMPTY(&c->pending)) {
         VFIOUserWindowMsg *msg = QSIMPLEQ_FIRST(&c->pending);
+        bool may_refuse;
+        Error *err = NULL;
         int ret;
 
         QSIMPLEQ_REMOVE_HEAD(&c->pending, next);
         ret = vfio_user_conn_wait(c->udev->conn, &msg->req);
-        ret = vfio_user_container_result(msg, ret, first ? NULL : errp);
-        first = first ? first : ret;
+        may_refuse = vfio_user_container_may_refuse(c, msg, ret);
+        ret = vfio_user_container_result(msg, ret, &err);
+        if (may_refuse &&
+            vfio_user_iommu_refused(c, msg->out.map.addr,
+                                    msg->out.map.addr +
+                                    (msg->out.map.size - 1), &err)) {
+            ret = 0;
+        }
+        if (first) {
+            error_free(err);
+        } else {
+            first = ret;
+            error_propagate(errp, err);
+        }
         g_free(msg);
     }
     return first;
 }
 
-/* Whatever was sent has an outcome now: what hw/vfio is told of it. */
+/*
+ * Whatever was sent has an outcome now: what hw/vfio is told of it. Of memory
+ * that was taken away nobody makes use any more.
+ */
 static int vfio_user_container_finish(VFIOUserContainer *c)
 {
     VFIOContainerBase *base = &c->bcontainer;
     Error *err = NULL;
     int ret;
 
-    if (QSIMPLEQ_EMPTY(&c->pending)) {
-        return 0;
-    }
     ret = vfio_user_container_collect(c, &err);
+    if (c->unmapped) {
+        c->unmapped = false;
+        vfio_user_dma_drain(c->udev);
+    }
     if (!ret) {
         return 0;
     }
@@ -229,7 +263,8 @@ typedef struct VFIOUserBacking {
     bool backend;
 } VFIOUserBacking;
 
-static void vfio_user_container_find(void *vaddr, VFIOUserBacking *b)
+static void vfio_user_container_find(VFIOUserContainer *c, void *vaddr,
+                                     VFIOUserBacking *b)
 {
     ram_addr_t offset;
     MemoryRegion *mr;
@@ -245,6 +280,10 @@ static void vfio_user_container_find(void *vaddr, VFIOUserBacking *b)
     mr = rb->mr;
     b->ram_addr = rb->offset + offset;
     b->device = memory_region_is_ram_device(mr);
+    if (b->device) {
+        vfio_user_peer_find(c->udev, mr, offset, &b->fd, &b->offset);
+        return;
+    }
     b->backend = mr->owner &&
                  object_dynamic_cast(mr->owner, TYPE_MEMORY_BACKEND);
     if (qemu_ram_is_shared(rb) && qemu_ram_get_fd(rb) >= 0) {
@@ -253,8 +292,7 @@ static void vfio_user_container_find(void *vaddr, VFIOUserBacking *b)
     }
 }
 
-/* The server will send commands of its own. */
-static void vfio_user_container_by_message(VFIOUserContainer *c)
+void vfio_user_container_by_message(VFIOUserContainer *c)
 {
     if (!c->udev->twin) {
         vfio_user_conn_set_lockstep(c->udev->conn);
@@ -275,11 +313,11 @@ static void vfio_user_container_private_ram(VFIOUserContainer *c)
 static void vfio_user_container_backing(VFIOUserContainer *c, void *vaddr,
                                         bool readonly, VFIOUserBacking *b)
 {
-    vfio_user_container_find(vaddr, b);
+    vfio_user_container_find(c, vaddr, b);
     if (b->device) {
         return;
     }
-    if (!c->udev->share_memory) {
+    if (!c->udev->share_memory || !c->udev->caps.max_msg_fds) {
         b->fd = -1;
         vfio_user_container_by_message(c);
     } else if (b->fd < 0 && b->backend && !readonly) {
@@ -302,10 +340,41 @@ VFIOUserWindow *vfio_user_container_next(VFIOUserWindow *w)
     return node ? container_of(node, VFIOUserWindow, node) : NULL;
 }
 
-static void vfio_user_container_add(VFIOUserContainer *c, uint64_t iova,
-                                    uint64_t size, uint32_t flags,
-                                    const VFIOUserBacking *b, void *vaddr,
-                                    uint64_t at)
+void vfio_user_container_add_entry(VFIOUserContainer *c, uint64_t start,
+                                   uint64_t last, VFIOUserWindow *w)
+{
+    VFIOUserEntry *e = g_new0(VFIOUserEntry, 1);
+
+    e->node.start = start;
+    e->node.last = last;
+    e->window = w;
+    interval_tree_insert(&e->node, &c->entries);
+    c->nr_entries++;
+    if (w) {
+        w->entry = e;
+    } else {
+        c->nr_by_message++;
+    }
+}
+
+void vfio_user_container_del_entry(VFIOUserContainer *c, VFIOUserEntry *e)
+{
+    interval_tree_remove(&e->node, &c->entries);
+    c->nr_entries--;
+    if (e->window) {
+        e->window->entry = NULL;
+        e->window->mapped = false;
+    } else {
+        c->nr_by_message--;
+    }
+    g_free(e);
+}
+
+static VFIOUserWindow *vfio_user_container_add(VFIOUserContainer *c,
+                                               uint64_t iova, uint64_t size,
+                                               uint32_t flags,
+                                               const VFIOUserBacking *b,
+                                               void *vaddr, uint64_t at)
 {
     VFIOUserWindow *w = g_new0(VFIOUserWindow, 1);
 
@@ -313,16 +382,23 @@ static void vfio_user_container_add(VFIOUserContainer *c, uint64_t iova,
     w->node.last = iova + size - 1;
     w->vaddr = vaddr + at;
     w->flags = flags;
-    w->mapped = b->fd >= 0 && flags & VFIO_USER_DMA_WRITEABLE;
     w->ram_addr = b->ram_addr + at;
-    interval_tree_insert(&w->node, &c->windows);
+    WITH_QEMU_LOCK_GUARD(&c->udev->dma_lock) {
+        interval_tree_insert(&w->node, &c->windows);
+    }
     c->nr_windows++;
+    return w;
 }
 
 static void vfio_user_container_del(VFIOUserContainer *c, VFIOUserWindow *w)
 {
     vfio_user_dirty_forget(c, w);
-    interval_tree_remove(&w->node, &c->windows);
+    if (w->entry) {
+        vfio_user_container_del_entry(c, w->entry);
+    }
+    WITH_QEMU_LOCK_GUARD(&c->udev->dma_lock) {
+        interval_tree_remove(&w->node, &c->windows);
+    }
     c->nr_windows--;
     g_free(w);
 }
@@ -342,11 +418,8 @@ static int vfio_user_container_refuse(VFIOUserContainer *c, int ret,
     return ret;
 }
 
-/*
- * Whether the server knows of changes at @iova when they happen. One that is
- * away learns of what there is when it comes back.
- */
-static bool vfio_user_container_is_told(VFIOUserContainer *c, uint64_t iova)
+/* One that is away learns of what there is when it comes back. */
+bool vfio_user_container_is_told(VFIOUserContainer *c, uint64_t iova)
 {
     if (vfio_user_conn_broken(c->udev->conn)) {
         return false;
@@ -362,7 +435,10 @@ static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
                                        const VFIOUserBacking *b, void *vaddr,
                                        uint64_t at)
 {
-    if (c->nr_windows >= c->udev->caps.max_dma_maps) {
+    bool behind_iommu = vfio_user_dma_behind_iommu(c->udev);
+    VFIOUserWindow *w;
+
+    if (!behind_iommu && c->nr_entries >= c->udev->caps.max_dma_maps) {
         Error *err = NULL;
 
         error_setg(&err, "guest memory needs more DMA windows than the %" PRIu64
@@ -372,7 +448,13 @@ static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
     }
     trace_vfio_user_container_map(c->udev->name, iova, size, b->fd,
                                   b->offset + at, flags);
-    vfio_user_container_add(c, iova, size, flags, b, vaddr, at);
+    w = vfio_user_container_add(c, iova, size, flags, b, vaddr, at);
+    if (behind_iommu && !vfio_user_iommu_room(c)) {
+        vfio_user_iommu_cover(c, iova, iova + size - 1);
+        return 0;
+    }
+    vfio_user_container_add_entry(c, iova, iova + size - 1, w);
+    w->mapped = b->fd >= 0 && !b->device && flags & VFIO_USER_DMA_WRITEABLE;
     if (vfio_user_container_is_told(c, iova)) {
         vfio_user_container_send_map(c, iova, size, flags, b->fd,
                                      b->offset + at);
@@ -396,7 +478,9 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
         return 0;
     }
     vfio_user_container_backing(c, vaddr, readonly, &b);
-    if (b.device) {
+    /* A guest that moves BARs about must not use up what RAM needs. */
+    if (b.device && (b.fd < 0 || c->nr_entries >=
+                     c->udev->caps.max_dma_maps / 2)) {
         trace_vfio_user_container_skip(c->udev->name, iova, size);
         return 0;
     }
@@ -412,6 +496,23 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
     return c->in_transaction ? 0 : vfio_user_container_finish(c);
 }
 
+static void vfio_user_container_unmap_one(VFIOUserContainer *c,
+                                          VFIOUserWindow *w)
+{
+    uint64_t start = w->node.start, last = w->node.last;
+    bool own = w->entry;
+
+    trace_vfio_user_container_unmap(c->udev->name, start, last - start + 1);
+    if (own && vfio_user_container_is_told(c, start)) {
+        vfio_user_container_send_unmap(c, start, last - start + 1);
+    }
+    vfio_user_container_del(c, w);
+    if (!own) {
+        vfio_user_iommu_uncover(c, start, last);
+    }
+    c->unmapped = vfio_user_dma_behind_iommu(c->udev);
+}
+
 static int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
                                          hwaddr iova, ram_addr_t size,
                                          IOMMUTLBEntry *iotlb)
@@ -423,22 +524,16 @@ static int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
     /* One unmap of hw/vfio may cover many windows, and parts without any. */
     for (node = interval_tree_iter_first(&c->windows, iova, last); node;
          node = next) {
-        VFIOUserWindow *w = container_of(node, VFIOUserWindow, node);
-
         next = interval_tree_iter_next(node, iova, last);
         if (node->start < iova || node->last > last) {
-            error_report("vfio-user-pci %s: unmapping [0x%" PRIx64 ", 0x%"
-                         PRIx64 "] would cut the window [0x%" PRIx64 ", 0x%"
-                         PRIx64 "]: all of it is taken away", c->udev->name,
-                         iova, last, node->start, node->last);
+            error_report_once("vfio-user-pci %s: unmapping [0x%" PRIx64 ", 0x%"
+                              PRIx64 "] would cut the window [0x%" PRIx64
+                              ", 0x%" PRIx64 "]: all of it is taken away",
+                              c->udev->name, iova, last, node->start,
+                              node->last);
         }
-        trace_vfio_user_container_unmap(c->udev->name, node->start,
-                                        node->last - node->start + 1);
-        if (vfio_user_container_is_told(c, node->start)) {
-            vfio_user_container_send_unmap(c, node->start,
-                                           node->last - node->start + 1);
-        }
-        vfio_user_container_del(c, w);
+        vfio_user_container_unmap_one(c, container_of(node, VFIOUserWindow,
+                                                      node));
     }
     return c->in_transaction ? 0 : vfio_user_container_finish(c);
 }
@@ -446,17 +541,22 @@ static int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
 /* A server that came back ---------------------------------------------------------- */
 
 static void vfio_user_container_replay_one(VFIOUserContainer *c,
-                                           VFIOUserWindow *w)
+                                           VFIOUserEntry *e)
 {
-    bool readonly = !(w->flags & VFIO_USER_DMA_WRITEABLE);
-    VFIOUserBacking b;
+    uint32_t flags = e->window ? e->window->flags :
+                     VFIO_USER_DMA_READABLE | VFIO_USER_DMA_WRITEABLE;
+    uint64_t size = e->node.last - e->node.start + 1;
+    VFIOUserBacking b = { .fd = -1 };
 
-    vfio_user_container_backing(c, w->vaddr, readonly, &b);
-    trace_vfio_user_container_map(c->udev->name, w->node.start,
-                                  vfio_user_window_size(w), b.fd, b.offset,
-                                  w->flags);
-    vfio_user_container_send_map(c, w->node.start, vfio_user_window_size(w),
-                                 w->flags, b.fd, b.offset);
+    if (e->window) {
+        vfio_user_container_backing(c, e->window->vaddr,
+                                    !(flags & VFIO_USER_DMA_WRITEABLE), &b);
+    } else {
+        vfio_user_container_by_message(c);
+    }
+    trace_vfio_user_container_map(c->udev->name, e->node.start, size, b.fd,
+                                  b.offset, flags);
+    vfio_user_container_send_map(c, e->node.start, size, flags, b.fd, b.offset);
 }
 
 bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max)
@@ -465,12 +565,12 @@ bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max)
     IntervalTreeNode *node;
 
     /* Nobody waits for replies here. */
-    c->in_transaction = true;
-    while (max && (node = interval_tree_iter_first(&c->windows, c->replayed,
+    c->in_transaction = c->replaying = true;
+    while (max && (node = interval_tree_iter_first(&c->entries, c->replayed,
                                                    UINT64_MAX))) {
         /* One that begins below came meanwhile, and was told then. */
         if (node->start >= c->replayed) {
-            vfio_user_container_replay_one(c, container_of(node, VFIOUserWindow,
+            vfio_user_container_replay_one(c, container_of(node, VFIOUserEntry,
                                                            node));
             max--;
         }
@@ -480,6 +580,7 @@ bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max)
         }
     }
     c->in_transaction = was;
+    c->replaying = false;
     if (max) {
         c->replayed = UINT64_MAX;
     }
@@ -511,6 +612,9 @@ static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
     QLIST_INIT(&c->space.containers);
     vfio_address_space_insert(&c->space, base);
     c->max_window = vfio_user_dirty_max_window(udev);
+    WITH_QEMU_LOCK_GUARD(&udev->dma_lock) {
+        udev->windows = &c->windows;
+    }
     base->listener = vfio_memory_listener;
     /* All windows at once instead of section by section: see dirty.c. */
     base->listener.log_sync = NULL;
@@ -566,12 +670,20 @@ static void vfio_user_container_finalize(Object *obj)
     VFIOUserContainer *c = VFIO_IOMMU_USER(obj);
     IntervalTreeNode *node;
 
+    if (!c->udev) {
+        return;
+    }
     while ((node = interval_tree_iter_first(&c->windows, 0, UINT64_MAX))) {
         vfio_user_container_del(c, container_of(node, VFIOUserWindow, node));
     }
-    if (c->udev) {
-        vfio_user_device_unref(c->udev);
+    while ((node = interval_tree_iter_first(&c->entries, 0, UINT64_MAX))) {
+        vfio_user_container_del_entry(c, container_of(node, VFIOUserEntry,
+                                                      node));
     }
+    WITH_QEMU_LOCK_GUARD(&c->udev->dma_lock) {
+        c->udev->windows = NULL;
+    }
+    vfio_user_device_unref(c->udev);
 }
 
 static void vfio_user_container_class_init(ObjectClass *klass, void *data)

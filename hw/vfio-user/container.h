@@ -18,13 +18,25 @@ typedef struct VFIOUserReport VFIOUserReport;
 typedef struct VFIOUserLogStart VFIOUserLogStart;
 
 /**
- * VFIOUserWindow: a piece of guest memory that the server was told of
+ * VFIOUserEntry: what takes a place in the server's table of windows
+ * @node: where, in IOVAs
+ * @window: which it is; NULL: addresses at which the server asks by message,
+ *     see iommu.c
+ */
+typedef struct VFIOUserEntry {
+    IntervalTreeNode node;
+    struct VFIOUserWindow *window;
+} VFIOUserEntry;
+
+/**
+ * VFIOUserWindow: a piece of guest memory that the device may access
  * @node: where, in IOVAs
  * @vaddr: its memory, which stays as long as the window
  * @flags: VFIO_USER_DMA_*
  * @mapped: the server writes to it behind our back, through its descriptor
  * @ram_addr: of its first byte, where @mapped
  * @report: a question for its dirty pages on its way; see dirty.c
+ * @entry: the server's, for it alone; NULL: it has none
  */
 typedef struct VFIOUserWindow {
     IntervalTreeNode node;
@@ -33,6 +45,7 @@ typedef struct VFIOUserWindow {
     bool mapped;
     ram_addr_t ram_addr;
     VFIOUserReport *report;
+    VFIOUserEntry *entry;
 } VFIOUserWindow;
 
 static inline uint64_t vfio_user_window_size(const VFIOUserWindow *w)
@@ -75,11 +88,17 @@ typedef struct VFIOUserLog {
  * @space: its own, in no list. hw/vfio's shared ones hold containers of the
  *     kernel's, which it goes through by a cast; and the last to leave takes
  *     back a reset handler, which must not happen while a reset unplugs us.
- * @windows: VFIOUserWindow by IOVA: what the server has, or will once it
- *     handles what was sent
+ * @windows: VFIOUserWindow by IOVA: what the guest lets the device access.
+ *     Changed under udev->dma_lock, too
+ * @entries: VFIOUserEntry by IOVA: what the server has, or will once it handles
+ *     what was sent. They do not overlap
+ * @nr_by_message: those without a window
+ * @warned_full, @warned_refused: that not all fits, or was accepted, was said
  * @max_window: largest window, in bytes, so that a report of it fits
  * @replayed: a server that came back has been told of the windows below this
  * @in_transaction: between begin and commit of the memory listener
+ * @replaying: in vfio_user_container_replay()
+ * @unmapped: behind an IOMMU, since replies were collected last
  * @pending: requests whose replies commit collects
  */
 struct VFIOUserContainer {
@@ -88,10 +107,17 @@ struct VFIOUserContainer {
     VFIOAddressSpace space;
     IntervalTreeRoot windows;
     unsigned nr_windows;
+    IntervalTreeRoot entries;
+    unsigned nr_entries;
+    unsigned nr_by_message;
+    bool warned_full;
+    bool warned_refused;
     uint64_t max_window;
     VFIOUserLog log;
     uint64_t replayed;
     bool in_transaction;
+    bool replaying;
+    bool unmapped;
     QSIMPLEQ_HEAD(, VFIOUserWindowMsg) pending;
 };
 
@@ -104,6 +130,30 @@ struct VFIOUserContainer {
  * offline. While VFIO_USER_LINK_REPLAY; BQL.
  */
 bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max);
+
+/* Whether the server is there and learns of changes at @iova. BQL. */
+bool vfio_user_container_is_told(VFIOUserContainer *c, uint64_t iova);
+
+/*
+ * Tell the server. Without an fd (-1) it asks by message. The reply is waited
+ * for later, see vfio_user_container_finish(). BQL.
+ */
+void vfio_user_container_send_map(VFIOUserContainer *c, uint64_t iova,
+                                  uint64_t size, uint32_t flags, int fd,
+                                  uint64_t offset);
+void vfio_user_container_send_unmap(VFIOUserContainer *c, uint64_t iova,
+                                    uint64_t size);
+
+/* The server will send commands of its own. */
+void vfio_user_container_by_message(VFIOUserContainer *c);
+
+/*
+ * Takes a place in the server's table, or gives it back; the server is told by
+ * the caller. @w is NULL for addresses that go by message.
+ */
+void vfio_user_container_add_entry(VFIOUserContainer *c, uint64_t start,
+                                   uint64_t last, VFIOUserWindow *w);
+void vfio_user_container_del_entry(VFIOUserContainer *c, VFIOUserEntry *e);
 
 /* The windows in the order of their addresses; NULL: there is none. */
 VFIOUserWindow *vfio_user_container_first(VFIOUserContainer *c);
@@ -134,5 +184,26 @@ void vfio_user_dirty_lost(VFIOUserContainer *c);
 
 /* The window goes away: what is not known of it counts as dirty. */
 void vfio_user_dirty_forget(VFIOUserContainer *c, VFIOUserWindow *w);
+
+/* iommu.c: behind an IOMMU of the guest. BQL. */
+
+/* Whether a further window may have a place of its own. */
+bool vfio_user_iommu_room(const VFIOUserContainer *c);
+
+/* It has none: let the server ask by message for all of it. */
+void vfio_user_iommu_cover(VFIOUserContainer *c, uint64_t start, uint64_t last);
+
+/* Windows there are gone: give back what is of use to no other. */
+void vfio_user_iommu_uncover(VFIOUserContainer *c, uint64_t start,
+                             uint64_t last);
+
+/**
+ * vfio_user_iommu_refused: the server refused to map [@start, @last]
+ * @errp: set to why
+ *
+ * Returns true, with @errp free, if message will do, which is on its way.
+ */
+bool vfio_user_iommu_refused(VFIOUserContainer *c, uint64_t start,
+                             uint64_t last, Error **errp);
 
 #endif /* HW_VFIO_USER_CONTAINER_H */

@@ -17,8 +17,8 @@
  * overtakes it. A mapped area is accessed without a message, though: the guest
  * could ring a doorbell by message and find the mapped register behind it
  * unchanged, which PCI ordering forbids. So a device that has a mapped area
- * anywhere gets its writes acknowledged. I/O ports and config space are never
- * posted.
+ * anywhere, or writes that are signals (ioeventfd.c), gets its writes
+ * acknowledged. I/O ports and config space are never posted.
  */
 
 #include "qemu/osdep.h"
@@ -27,6 +27,7 @@
 #include "hw/pci/pci.h"
 #include "qapi/error.h"
 #include "device.h"
+#include "ioeventfd.h"
 #include "reconnect.h"
 #include "sigbus.h"
 #include "trace.h"
@@ -46,7 +47,7 @@ static int vfio_user_device_dma_begin(void *opaque, uint64_t addr,
     if (!qatomic_read(&udev->as)) {
         return -ENXIO;
     }
-    return vfio_user_dma_begin(udev->as, addr, count, is_write, dma);
+    return vfio_user_dma_begin(udev, addr, count, is_write, dma);
 }
 
 static void vfio_user_device_dma_end(void *opaque, VFIOUserDMA *dma,
@@ -54,7 +55,26 @@ static void vfio_user_device_dma_end(void *opaque, VFIOUserDMA *dma,
 {
     VFIOUserDevice *udev = opaque;
 
-    vfio_user_dma_end(udev->as, dma, is_write, done);
+    vfio_user_dma_end(udev, dma, is_write, done);
+}
+
+bool vfio_user_device_settle(VFIOUserDevice *udev, Error **errp)
+{
+    uint32_t ids;
+    int ret = vfio_user_device_read(udev, VFIO_USER_REGION_CONFIG, 0, &ids,
+                                    sizeof(ids));
+
+    if (ret) {
+        Error *err = vfio_user_conn_error(udev->conn);
+
+        if (!err) {
+            error_setg(&err, "%s", ret == -ETIMEDOUT ?
+                       "the server did not answer in time" : strerror(-ret));
+        }
+        error_prepend(&err, "setting up interrupts failed: ");
+        error_propagate(errp, err);
+    }
+    return !ret;
 }
 
 void vfio_user_device_set_ready(VFIOUserDevice *udev)
@@ -81,6 +101,9 @@ static void vfio_user_device_twin_failed(void *opaque)
     Error *err = vfio_user_conn_error(udev->twin);
 
     error_prepend(&err, "second socket: ");
+    if (vfio_user_conn_left(udev->twin)) {
+        vfio_user_conn_set_left(udev->conn);
+    }
     vfio_user_conn_fail(udev->conn, err);
 }
 
@@ -342,6 +365,14 @@ static bool vfio_user_device_snapshot(VFIOUserDevice *udev, off_t off)
            VFIO_FILE_OFFSET_INDEX(off) == VFIO_USER_REGION_CONFIG;
 }
 
+/* What never changes, and what hw/vfio asks whenever it goes back to INTx */
+static bool vfio_user_device_is_pin(off_t off, size_t len)
+{
+    return !current_cpu && len == 1 &&
+           VFIO_FILE_OFFSET_INDEX(off) == VFIO_USER_REGION_CONFIG &&
+           (off & VFIO_FILE_OFFSET_MASK) == PCI_INTERRUPT_PIN;
+}
+
 static void vfio_user_device_write_rom_bar(VFIOUserDevice *udev,
                                            uint32_t value)
 {
@@ -349,6 +380,67 @@ static void vfio_user_device_write_rom_bar(VFIOUserDevice *udev,
 
     value = size ? value & -pow2ceil(MAX(size, 2 * KiB)) : 0;
     pci_set_long(udev->config + PCI_ROM_ADDRESS, value);
+}
+
+/*
+ * Who is no vCPU is QEMU itself, in a reset or the like, with the BQL and with
+ * several registers to write. The server takes them in their order, so what
+ * comes afterwards finds them written, and nobody need wait.
+ */
+typedef struct VFIOUserConfigMsg {
+    VFIOUserRequest req;
+    VFIOUserDevice *udev;
+    struct vfio_user_region_rw out, in;
+    uint8_t data[sizeof(uint32_t)];
+    struct iovec out_iov[2], in_iov;
+} VFIOUserConfigMsg;
+
+static void vfio_user_device_config_written(VFIOUserRequest *req)
+{
+    VFIOUserConfigMsg *msg = container_of(req, VFIOUserConfigMsg, req);
+    Error *err = NULL;
+
+    if (req->ret) {
+        vfio_user_device_access_failed(msg->udev, "write",
+                                       VFIO_FILE_OFFSET(msg->out.region) +
+                                       msg->out.offset, msg->out.count,
+                                       req->ret);
+    } else if (!vfio_user_wire_check_region_rw(&msg->in, req->in_len, &msg->out,
+                                               true, &err)) {
+        vfio_user_device_broke_protocol(msg->udev, err);
+    }
+    g_free(msg);
+}
+
+static bool vfio_user_device_write_config_later(VFIOUserDevice *udev,
+                                                const VFIOUserRegion *region,
+                                                uint64_t off, const void *buf,
+                                                size_t len)
+{
+    VFIOUserConfigMsg *msg;
+
+    if (current_cpu || !udev->ready || len > sizeof(msg->data) ||
+        region->info.index != VFIO_USER_REGION_CONFIG ||
+        vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
+        return false;
+    }
+    msg = g_new0(VFIOUserConfigMsg, 1);
+    msg->udev = udev;
+    msg->out = (struct vfio_user_region_rw) {
+        .offset = off, .region = VFIO_USER_REGION_CONFIG, .count = len,
+    };
+    memcpy(msg->data, buf, len);
+    msg->out_iov[0] = (struct iovec) { &msg->out, sizeof(msg->out) };
+    msg->out_iov[1] = (struct iovec) { msg->data, len };
+    msg->in_iov = (struct iovec) { &msg->in, sizeof(msg->in) };
+    msg->req = (VFIOUserRequest) {
+        .command = VFIO_USER_REGION_WRITE,
+        .out = msg->out_iov, .nr_out = 2,
+        .in = &msg->in_iov, .nr_in = 1,
+        .done = vfio_user_device_config_written,
+    };
+    vfio_user_conn_submit(udev->conn, &msg->req);
+    return true;
 }
 
 /*
@@ -414,7 +506,8 @@ static ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
 
     if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_READABLE)) {
         ret = -errno;
-    } else if (vfio_user_device_snapshot(udev, off)) {
+    } else if (vfio_user_device_snapshot(udev, off) ||
+               vfio_user_device_is_pin(off, len)) {
         memcpy(buf, udev->config + (off & VFIO_FILE_OFFSET_MASK), len);
         ret = 0;
     } else {
@@ -440,6 +533,9 @@ static int vfio_user_device_pwrite_region(VFIODevice *vbasedev,
     VFIOUserLeft left;
     int ret;
 
+    if (vfio_user_device_write_config_later(udev, region, off, buf, len)) {
+        return 0;
+    }
     if (vfio_user_device_link(udev) == VFIO_USER_LINK_UP) {
         ret = vfio_user_device_write_at_once(udev, region, off, buf, len);
         if (ret != -EAGAIN && ret != -EPIPE) {
@@ -470,6 +566,10 @@ static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
                len == sizeof(uint32_t)) {
         vfio_user_device_write_rom_bar(udev, ldl_le_p(buf));
         ret = 0;
+    } else if (vfio_user_ioeventfd_write(vbasedev, region->info.index,
+                                         off & VFIO_FILE_OFFSET_MASK, buf,
+                                         len)) {
+        ret = 0;
     } else {
         ret = vfio_user_device_pwrite_region(vbasedev, region,
                                              off & VFIO_FILE_OFFSET_MASK,
@@ -483,7 +583,7 @@ static ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
 }
 
 /* Of a file that ends too early; one that is cut short later: sigbus.c. */
-static bool vfio_user_device_fd_covers(int fd, uint64_t off, uint64_t len)
+bool vfio_user_device_fd_covers(int fd, uint64_t off, uint64_t len)
 {
     struct stat st;
 
@@ -736,6 +836,7 @@ bool vfio_user_device_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh)
         region->info.offset = fresh->regions[i].info.offset;
         fresh->regions[i].fd = -1;
     }
+    vfio_user_ioeventfd_adopt(udev, fresh);
     vfio_user_irqs_forget(udev);
     vfio_user_migration_was_reset(udev);
     return true;
@@ -767,8 +868,12 @@ void vfio_user_device_unref(VFIOUserDevice *udev)
     for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
         g_free(udev->irqs[i].assigned);
     }
+    vfio_user_ioeventfd_unref(udev->io_events);
+    vfio_user_ioeventfd_unref(udev->io_events_before);
     vfio_user_reconnect_free(udev);
     qemu_mutex_destroy(&udev->intx_lock);
+    qemu_cond_destroy(&udev->dma_idle);
+    qemu_mutex_destroy(&udev->dma_lock);
     g_free(udev->regions);
     g_free(udev->config);
     g_free(udev->name);

@@ -7,6 +7,7 @@
 #ifndef HW_VFIO_USER_DEVICE_H
 #define HW_VFIO_USER_DEVICE_H
 
+#include "qemu/interval-tree.h"
 #include "hw/vfio/vfio-device-file.h"
 #include "hw/vfio-user/wire.h"
 #include "caps.h"
@@ -66,13 +67,14 @@ typedef enum VFIOUserLink {
 } VFIOUserLink;
 
 typedef struct VFIOUserReconnect VFIOUserReconnect;
+typedef struct VFIOUserIoEvents VFIOUserIoEvents;
 typedef struct VFIOPCIDevice VFIOPCIDevice;
 
 /**
  * VFIOUserDevice: one server's device
  *
  * Reference counted, since the container outlives the unplugged device.
- * Everything is set once by vfio_user_device_new() but for the last group.
+ * Everything is set once while negotiating but for the last group.
  *
  * @name: how messages call the device
  * @config: config space as it was at the beginning: what realize works with,
@@ -80,6 +82,14 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @as: what the server's DMA addresses; NULL at first
  * @share_memory: windows come with a descriptor where guest memory has one; set
  *     before the container is attached
+ * @peer_dma: so do those on other devices' mapped areas; likewise
+ *
+ * @dma_lock: protects the next three and, behind an IOMMU, the tree of windows
+ *     against dma.c, which reads it; taken last
+ * @windows: the container's, while there is one
+ * @nr_dma, @dma_epoch: commands on guest memory behind an IOMMU; the one that
+ *     begins now counts in @dma_epoch
+ * @dma_idle: one of @nr_dma became 0
  *
  * @ready: realize is over; from now on a failure is reported here, where
  *     before it became an Error
@@ -93,6 +103,9 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @nr_parked, @parked_blocker: vCPUs that count as stopped in the middle of an
  *     access, and what keeps their state from being saved; under the BQL
  * @complained_ms: when an access that failed was last reported; atomic
+ * @io_events: what ioeventfd.c keeps, or NULL; under the BQL
+ * @io_events_before: of the server that was there before, until the next one is
+ *     in use
  * @irqs: under the BQL, but for @no_mask, which is atomic
  * @intx_fd: duplicate of INTx's eventfd, to fire it again; changed under the
  *     BQL and @intx_lock
@@ -110,6 +123,13 @@ struct VFIOUserDevice {
     uint8_t *config;
     AddressSpace *as;
     bool share_memory;
+    bool peer_dma;
+
+    QemuMutex dma_lock;
+    IntervalTreeRoot *windows;
+    unsigned nr_dma[2];
+    unsigned dma_epoch;
+    QemuCond dma_idle;
 
     bool ready;
     int link;
@@ -123,6 +143,8 @@ struct VFIOUserDevice {
     unsigned nr_parked;
     Error *parked_blocker;
     int64_t complained_ms;
+    VFIOUserIoEvents *io_events;
+    VFIOUserIoEvents *io_events_before;
     VFIOUserIrqs irqs[VFIO_USER_IRQ_MAX];
     QemuMutex intx_lock;
     int intx_fd;
@@ -132,20 +154,30 @@ struct VFIOUserDevice {
 };
 
 /**
- * vfio_user_device_new: negotiate with a server and learn what it offers
+ * vfio_user_device_new: a device of which nothing is known yet
  * @fd: connected UNIX stream socket; owned from now on
  * @name: for messages; copied
  * @ctx: looks after the sockets while nobody waits; outlives
  *     vfio_user_device_close()
  * @timeout_ms: deadline of a message
- * @poll_max_us: how long a thread may spin for a reply, 0: not at all
  *
- * Returns the device with one reference, or NULL with @errp set. Waits; any
- * thread.
+ * Returns the device with one reference. Any thread.
  */
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
-                                     AioContext *ctx, unsigned timeout_ms,
-                                     unsigned poll_max_us, Error **errp);
+                                     AioContext *ctx, unsigned timeout_ms);
+
+/**
+ * vfio_user_device_negotiate: learn what server and device offer
+ * @ctx: as above
+ * @poll_max_us: how long a thread may spin for a reply, 0: not at all
+ * @ioeventfd: ask for ioeventfds, too
+ *
+ * Once. Waits; any thread. Returns false with @errp set, and then @udev is only
+ * good for vfio_user_device_close() and _unref().
+ */
+bool vfio_user_device_negotiate(VFIOUserDevice *udev, AioContext *ctx,
+                                unsigned poll_max_us, bool ioeventfd,
+                                Error **errp);
 
 /* From now on the server's DMA addresses @as; before that it fails. */
 void vfio_user_device_set_memory(VFIOUserDevice *udev, AddressSpace *as);
@@ -163,6 +195,14 @@ static inline VFIOUserLink vfio_user_device_link(const VFIOUserDevice *udev)
 {
     return qatomic_load_acquire(&udev->link);
 }
+
+/**
+ * vfio_user_device_settle: whether the server has handled what was sent
+ *
+ * Waits. Returns false with @errp set when the connection is lost or the server
+ * does not answer. While the device realizes.
+ */
+bool vfio_user_device_settle(VFIOUserDevice *udev, Error **errp);
 
 /**
  * vfio_user_device_set_ready: realize is over
@@ -232,6 +272,9 @@ int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
 int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
                            const void *buf, size_t len);
 
+/* Is all of the range in the file, or is it none that has a size? */
+bool vfio_user_device_fd_covers(int fd, uint64_t off, uint64_t len);
+
 /*
  * irqs.c: VFIO_DEVICE_SET_IRQS. Returns 0 or -errno; once the device is ready
  * what the server says to it is only reported. BQL.
@@ -243,18 +286,29 @@ void vfio_user_irqs_cleanup(VFIOUserDevice *udev);
 void vfio_user_irqs_forget(VFIOUserDevice *udev);
 
 /* dma.c: the memory that a server's command names; see VFIOUserConnOps */
-int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
+int vfio_user_dma_begin(VFIOUserDevice *udev, uint64_t addr, uint64_t count,
                         bool is_write, VFIOUserDMA *dma);
-void vfio_user_dma_end(AddressSpace *as, VFIOUserDMA *dma, bool is_write,
+void vfio_user_dma_end(VFIOUserDevice *udev, VFIOUserDMA *dma, bool is_write,
                        uint64_t done);
+
+/* Whether an IOMMU of the guest says what the device's DMA addresses mean. */
+bool vfio_user_dma_behind_iommu(const VFIOUserDevice *udev);
+
+/*
+ * Wait until the commands are over that work on memory now. What began before
+ * a window was taken away no longer writes to it then. BQL.
+ */
+void vfio_user_dma_drain(VFIOUserDevice *udev);
 
 /**
  * VFIOUserLeft: what was given up with the BQL
  * @left: anything at all
+ * @nr_resets: of the machine until then
  * @guard, @engaged: the host bridge's guard against re-entrance, as it was
  */
 typedef struct VFIOUserLeft {
     bool left;
+    unsigned nr_resets;
     MemReentrancyGuard *guard;
     bool engaged;
 } VFIOUserLeft;
@@ -267,6 +321,15 @@ typedef struct VFIOUserLeft {
  */
 VFIOUserLeft vfio_user_bql_leave(VFIOUserDevice *udev, VFIODevice *vbasedev);
 void vfio_user_bql_enter(VFIODevice *vbasedev, VFIOUserLeft l);
+
+/* Before the first device is in use. BQL. */
+void vfio_user_bql_init(void);
+
+/*
+ * Whether the machine is to be reset, or somebody waits for this vCPU although
+ * it counts as stopped: then its access has to end. A vCPU without the BQL.
+ */
+bool vfio_user_bql_is_wanted(void);
 
 /* VFIOUserConnOps.tick: @opaque is the VFIOUserDevice. */
 void vfio_user_bql_tick(void *opaque);

@@ -12,13 +12,24 @@
  *
  * address_space_unmap() ends a write, so dirty tracking and translated code
  * learn of it as of any device's DMA.
+ *
+ * Behind the guest's IOMMU an address is looked up among the device's windows,
+ * which are what the guest has mapped. Rejected: to let the IOMMU translate. It
+ * reports what it cannot translate to the guest, by an interrupt or a
+ * virtqueue, for which it takes the BQL, or should. A vCPU that has the BQL and
+ * waits for the server to answer a DMA_UNMAP would never get the answer. The
+ * guest learns of a stray access as it does with a device of the host: not at
+ * all, but from the device. And once hw/vfio was told that a window is gone no
+ * command works on it: vfio_user_dma_drain().
  */
 
 #include "qemu/osdep.h"
 #include "exec/memory.h"
 #include "exec/address-spaces.h"
+#include "qapi/error.h"
+#include "qemu/lockable.h"
 #include "qemu/rcu.h"
-#include "device.h"
+#include "container.h"
 
 static void vfio_user_dma_release(AddressSpace *as, VFIOUserDMA *dma,
                                   bool is_write, uint64_t done)
@@ -34,15 +45,10 @@ static void vfio_user_dma_release(AddressSpace *as, VFIOUserDMA *dma,
     dma->nr_iov = 0;
 }
 
-int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
-                        bool is_write, VFIOUserDMA *dma)
+static int vfio_user_dma_begin_direct(AddressSpace *as, uint64_t addr,
+                                      uint64_t count, bool is_write,
+                                      VFIOUserDMA *dma)
 {
-    RCU_READ_LOCK_GUARD();
-
-    dma->nr_iov = 0;
-    if (count > UINT64_MAX - addr) {
-        return -EINVAL;
-    }
     while (count) {
         hwaddr xlat, len = count;
         MemoryRegion *mr = address_space_translate(as, addr, &xlat, &len,
@@ -50,11 +56,9 @@ int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
                                                    MEMTXATTRS_UNSPECIFIED);
 
         if (!memory_access_is_direct(mr, is_write, MEMTXATTRS_UNSPECIFIED)) {
-            vfio_user_dma_release(as, dma, is_write, 0);
             return -EFAULT;
         }
         if (dma->nr_iov == ARRAY_SIZE(dma->iov)) {
-            vfio_user_dma_release(as, dma, is_write, 0);
             return -E2BIG;
         }
         memory_region_ref(mr);
@@ -67,8 +71,155 @@ int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
     return 0;
 }
 
-void vfio_user_dma_end(AddressSpace *as, VFIOUserDMA *dma, bool is_write,
+/* Behind an IOMMU ---------------------------------------------------------- */
+
+bool vfio_user_dma_behind_iommu(const VFIOUserDevice *udev)
+{
+    return udev->as != &address_space_memory;
+}
+
+static VFIOUserWindow *vfio_user_dma_window(VFIOUserDevice *udev, uint64_t addr,
+                                            bool is_write)
+{
+    uint32_t need = is_write ? VFIO_USER_DMA_WRITEABLE :
+                               VFIO_USER_DMA_READABLE;
+    IntervalTreeNode *node;
+    VFIOUserWindow *w;
+
+    node = udev->windows ? interval_tree_iter_first(udev->windows, addr, addr)
+                         : NULL;
+    w = node ? container_of(node, VFIOUserWindow, node) : NULL;
+    return w && w->flags & need ? w : NULL;
+}
+
+/* Pages that are neighbours in memory, too, are one piece. */
+static int vfio_user_dma_add(VFIOUserDMA *dma, uint8_t *ptr, uint64_t len,
+                             bool is_write)
+{
+    struct iovec *last = dma->nr_iov ? &dma->iov[dma->nr_iov - 1] : NULL;
+    ram_addr_t off, last_off;
+    MemoryRegion *mr = memory_region_from_host(ptr, &off);
+
+    if (!mr || !memory_access_is_direct(mr, is_write,
+                                        MEMTXATTRS_UNSPECIFIED)) {
+        return -EFAULT;
+    }
+    if (last && (uint8_t *)last->iov_base + last->iov_len == ptr &&
+        memory_region_from_host(last->iov_base, &last_off) == mr) {
+        last->iov_len += len;
+        return 0;
+    }
+    if (dma->nr_iov == ARRAY_SIZE(dma->iov)) {
+        return -E2BIG;
+    }
+    memory_region_ref(mr);
+    dma->iov[dma->nr_iov++] = (struct iovec) { ptr, len };
+    return 0;
+}
+
+static int vfio_user_dma_begin_windows(VFIOUserDevice *udev, uint64_t addr,
+                                       uint64_t count, bool is_write,
+                                       VFIOUserDMA *dma)
+{
+    QEMU_LOCK_GUARD(&udev->dma_lock);
+
+    while (count) {
+        VFIOUserWindow *w = vfio_user_dma_window(udev, addr, is_write);
+        uint64_t len;
+        int ret;
+
+        if (!w) {
+            return -EFAULT;
+        }
+        len = MIN(count - 1, w->node.last - addr) + 1;
+        ret = vfio_user_dma_add(dma, w->vaddr + (addr - w->node.start), len,
+                                is_write);
+        if (ret) {
+            return ret;
+        }
+        addr += len;
+        count -= len;
+    }
+    dma->opaque = &udev->nr_dma[udev->dma_epoch];
+    udev->nr_dma[udev->dma_epoch]++;
+    return 0;
+}
+
+static void vfio_user_dma_end_windows(VFIOUserDevice *udev, VFIOUserDMA *dma)
+{
+    unsigned *nr = dma->opaque;
+
+    QEMU_LOCK_GUARD(&udev->dma_lock);
+    if (!--*nr) {
+        qemu_cond_broadcast(&udev->dma_idle);
+    }
+}
+
+static bool vfio_user_dma_wait_idle(VFIOUserDevice *udev, const unsigned *nr)
+{
+    int64_t end = g_get_monotonic_time() + udev->timeout_ms * 1000ll;
+
+    /* A command of a connection that failed does nothing any more. */
+    while (*nr && !vfio_user_conn_broken(udev->conn)) {
+        if (g_get_monotonic_time() > end) {
+            return false;
+        }
+        qemu_cond_timedwait(&udev->dma_idle, &udev->dma_lock,
+                            VFIO_USER_CONN_TICK_MS);
+    }
+    return true;
+}
+
+/*
+ * Commands that begin now count in the other epoch, so that a server that never
+ * pauses is not waited for. One that does not send the rest of what it wants
+ * to write loses its device.
+ */
+void vfio_user_dma_drain(VFIOUserDevice *udev)
+{
+    Error *err = NULL;
+
+    WITH_QEMU_LOCK_GUARD(&udev->dma_lock) {
+        unsigned *nr = &udev->nr_dma[udev->dma_epoch];
+
+        udev->dma_epoch ^= 1;
+        if (vfio_user_dma_wait_idle(udev, nr)) {
+            return;
+        }
+    }
+    error_setg(&err, "the server has begun DMA by message and not gone on with "
+               "it for %u ms, while the guest takes the memory away",
+               udev->timeout_ms);
+    vfio_user_device_offline(udev, err);
+}
+
+/* Both --------------------------------------------------------------------- */
+
+int vfio_user_dma_begin(VFIOUserDevice *udev, uint64_t addr, uint64_t count,
+                        bool is_write, VFIOUserDMA *dma)
+{
+    int ret;
+
+    RCU_READ_LOCK_GUARD();
+
+    dma->nr_iov = 0;
+    if (count > UINT64_MAX - addr) {
+        return -EINVAL;
+    }
+    ret = vfio_user_dma_behind_iommu(udev) ?
+          vfio_user_dma_begin_windows(udev, addr, count, is_write, dma) :
+          vfio_user_dma_begin_direct(udev->as, addr, count, is_write, dma);
+    if (ret) {
+        vfio_user_dma_release(udev->as, dma, is_write, 0);
+    }
+    return ret;
+}
+
+void vfio_user_dma_end(VFIOUserDevice *udev, VFIOUserDMA *dma, bool is_write,
                        uint64_t done)
 {
-    vfio_user_dma_release(as, dma, is_write, done);
+    vfio_user_dma_release(udev->as, dma, is_write, done);
+    if (vfio_user_dma_behind_iommu(udev)) {
+        vfio_user_dma_end_windows(udev, dma);
+    }
 }

@@ -25,8 +25,9 @@
  *   libvfio-user accepts one and drops it, so it stays here and becomes an
  *   unmask message.
  *
- * Realize waits for each reply, since a server that cannot interrupt is no use.
- * Afterwards nobody waits: these calls come from vCPUs in the middle of
+ * Realize waits for the first replies, since a server that cannot interrupt is no
+ * use. For ERR and REQ, and for what repeats, it does not: realize looks once, at
+ * its end, whether the server has handled everything. Afterwards nobody waits: these calls come from vCPUs in the middle of
  * hw/vfio's interrupt code, which holds the BQL and must not be interleaved
  * with anything. The server handles messages in their order, so whatever the
  * guest does to the device next finds the change made. A reply that reports
@@ -117,6 +118,13 @@ static void vfio_user_irqs_done(VFIOUserRequest *req)
     g_free(msg);
 }
 
+static bool vfio_user_irqs_must_wait(VFIOUserDevice *udev,
+                                     const struct vfio_user_irq_set *set)
+{
+    return !udev->ready && set->index < VFIO_USER_IRQ_ERR &&
+           !vfio_user_irqs_is_mask(set) && udev->intx_fd < 0;
+}
+
 /* Without data, or with eventfds @fds. */
 static int vfio_user_irqs_send(VFIOUserDevice *udev, uint32_t flags,
                                uint32_t index, uint32_t start, uint32_t count,
@@ -138,7 +146,7 @@ static int vfio_user_irqs_send(VFIOUserDevice *udev, uint32_t flags,
     };
     msg->req.fds = fds;
     msg->req.nr_fds = nr_fds;
-    if (udev->ready) {
+    if (!vfio_user_irqs_must_wait(udev, &msg->out.set)) {
         msg->req.done = vfio_user_irqs_done;
         vfio_user_irqs_submit(udev, msg, VFIO_USER_DEVICE_SET_IRQS,
                               sizeof(msg->out.set));

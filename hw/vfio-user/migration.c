@@ -12,15 +12,16 @@
  *
  * P2P. hw/vfio wants every device to stop talking to its peers before any stops
  * altogether, and refuses to migrate several devices unless all can do that.
- * A vfio-user device has no DMA window on another device's memory, so it never
- * talks to peers: to a server without P2P states, RUNNING_P2P is RUNNING.
+ * Unless peer-dma is on, a vfio-user device has no DMA window on another
+ * device's memory, so it never talks to peers: to a server without P2P states,
+ * RUNNING_P2P is RUNNING.
  *
  * A server that does not answer. Migration has to know that a change of state
  * was made, and waits for that, with a deadline of several messages. But stop,
  * cont, and a migration that begins or is cancelled change the state while the VM
  * runs or is to run on, and must go on without the server: they wait
- * VFIO_USER_MIG_PLAIN_MS and leave the answer for later. The server finds the change before anything else that is sent
- * afterwards.
+ * VFIO_USER_MIG_PLAIN_MS and leave the answer for later. The server finds the
+ * change before anything else that is sent afterwards.
  *
  * Locks: @lock is held while waiting for the server, by one thread at a time:
  * the migration thread, a multifd thread, or the thread that stops or starts
@@ -115,55 +116,74 @@ static int vfio_user_migration_result(VFIOUserDevice *udev,
     return req->ret;
 }
 
-/* @msg: room for the answer. As vfio_user_migration_result(). */
-static int vfio_user_migration_ask(VFIOUserDevice *udev,
-                                   VFIOUserFeatureMsg *msg, uint32_t flags,
-                                   size_t get, Error **errp)
-{
-    struct iovec out = { .iov_base = msg, .iov_len = sizeof(msg->feature) };
-    struct iovec in = { .iov_base = msg, .iov_len = sizeof(*msg) };
-    VFIOUserRequest req = {
-        .command = VFIO_USER_DEVICE_FEATURE,
-        .out = &out, .nr_out = 1,
-        .in = &in, .nr_in = 1,
-    };
+/* A question on its way; its memory stays until the answer was taken. */
+typedef struct VFIOUserFeatureAsk {
+    VFIOUserRequest req;
+    VFIOUserFeatureMsg msg;
+    struct iovec out;
+    struct iovec in;
+    uint32_t flags;
+} VFIOUserFeatureAsk;
 
-    msg->feature = (struct vfio_user_feature) {
-        .argsz = sizeof(*msg), .flags = flags,
+static void vfio_user_migration_ask(VFIOUserDevice *udev,
+                                    VFIOUserFeatureAsk *ask, uint32_t flags)
+{
+    ask->flags = flags;
+    ask->msg = (VFIOUserFeatureMsg) {
+        .feature = { .argsz = sizeof(ask->msg), .flags = flags },
     };
-    vfio_user_conn_call(udev->conn, &req);
-    return vfio_user_migration_result(udev, msg, &req, flags, get, errp);
+    ask->out = (struct iovec) { &ask->msg, sizeof(ask->msg.feature) };
+    ask->in = (struct iovec) { &ask->msg, sizeof(ask->msg) };
+    ask->req = (VFIOUserRequest) {
+        .command = VFIO_USER_DEVICE_FEATURE,
+        .out = &ask->out, .nr_out = 1,
+        .in = &ask->in, .nr_in = 1,
+    };
+    vfio_user_conn_submit(udev->conn, &ask->req);
 }
 
-static bool vfio_user_migration_has(VFIOUserDevice *udev, uint32_t flags)
+/* As vfio_user_migration_result(). */
+static int vfio_user_migration_answer(VFIOUserDevice *udev,
+                                      VFIOUserFeatureAsk *ask, size_t get,
+                                      Error **errp)
 {
-    VFIOUserFeatureMsg msg = { .data = 0 };
+    vfio_user_conn_wait(udev->conn, &ask->req);
+    return vfio_user_migration_result(udev, &ask->msg, &ask->req, ask->flags,
+                                      get, errp);
+}
 
-    return !vfio_user_migration_ask(udev, &msg,
-                                    VFIO_USER_FEATURE_PROBE | flags, 0, NULL);
+/* What goes with migration, where there is any */
+static void vfio_user_migration_probe_rest(VFIOUserDevice *udev)
+{
+    VFIOUserFeatureAsk log, size;
+
+    vfio_user_migration_ask(udev, &log, VFIO_USER_FEATURE_PROBE |
+                            VFIO_USER_FEATURE_SET |
+                            VFIO_USER_FEATURE_DMA_LOGGING_START);
+    vfio_user_migration_ask(udev, &size, VFIO_USER_FEATURE_PROBE |
+                            VFIO_USER_FEATURE_GET |
+                            VFIO_USER_FEATURE_MIG_DATA_SIZE);
+    udev->mig.can_log = !vfio_user_migration_answer(udev, &log, 0, NULL);
+    udev->mig.knows_size = !vfio_user_migration_answer(udev, &size, 0, NULL);
 }
 
 bool vfio_user_migration_probe(VFIOUserDevice *udev, Error **errp)
 {
     VFIOUserMigration *m = &udev->mig;
-    VFIOUserFeatureMsg msg = { .data = 0 };
+    VFIOUserFeatureAsk ask;
     struct vfio_user_feature_migration answer;
-    int ret = vfio_user_migration_ask(udev, &msg, VFIO_USER_FEATURE_GET |
-                                      VFIO_USER_FEATURE_MIGRATION,
-                                      sizeof(answer), NULL);
 
-    if (!ret) {
-        answer.flags = msg.data;
+    vfio_user_migration_ask(udev, &ask, VFIO_USER_FEATURE_GET |
+                            VFIO_USER_FEATURE_MIGRATION);
+    if (!vfio_user_migration_answer(udev, &ask, sizeof(answer), NULL)) {
+        answer.flags = ask.msg.data;
         if (!vfio_user_wire_check_migration(&answer, &m->flags, errp)) {
             error_prepend(errp, "DEVICE_FEATURE: ");
             return false;
         }
     }
     if (m->flags) {
-        m->can_log = vfio_user_migration_has(udev, VFIO_USER_FEATURE_SET |
-                                        VFIO_USER_FEATURE_DMA_LOGGING_START);
-        m->knows_size = vfio_user_migration_has(udev, VFIO_USER_FEATURE_GET |
-                                            VFIO_USER_FEATURE_MIG_DATA_SIZE);
+        vfio_user_migration_probe_rest(udev);
     }
     if (vfio_user_conn_broken(udev->conn)) {
         error_propagate(errp, vfio_user_conn_error(udev->conn));
@@ -428,15 +448,15 @@ void vfio_user_migration_was_reset(VFIOUserDevice *udev)
 
 static uint64_t vfio_user_migration_ask_size(VFIOUserDevice *udev)
 {
-    VFIOUserFeatureMsg msg = { .data = 0 };
+    VFIOUserFeatureAsk ask;
 
-    if (!udev->mig.knows_size ||
-        vfio_user_migration_ask(udev, &msg, VFIO_USER_FEATURE_GET |
-                                VFIO_USER_FEATURE_MIG_DATA_SIZE,
-                                sizeof(msg.data), NULL)) {
+    if (!udev->mig.knows_size) {
         return 0;
     }
-    return msg.data;
+    vfio_user_migration_ask(udev, &ask, VFIO_USER_FEATURE_GET |
+                            VFIO_USER_FEATURE_MIG_DATA_SIZE);
+    return vfio_user_migration_answer(udev, &ask, sizeof(ask.msg.data), NULL) ?
+           0 : ask.msg.data;
 }
 
 /*
@@ -468,7 +488,7 @@ int vfio_user_migration_feature(VFIOUserDevice *udev,
     switch (arg->flags) {
     case VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION:
         ((struct vfio_device_feature_migration *)arg->data)->flags =
-            udev->mig.flags | VFIO_MIGRATION_P2P;
+            udev->mig.flags | (udev->peer_dma ? 0 : VFIO_MIGRATION_P2P);
         return 0;
     case VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE:
         return vfio_user_migration_set_state(udev, (void *)arg->data);

@@ -3,9 +3,12 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * VERSION first; then DEVICE_GET_INFO; then everything about regions and
+ * VERSION first; then DEVICE_GET_INFO and everything about regions and
  * interrupts in flight at once, since each answer is independent of the
- * others; then config space. Whatever the server says passes wire.c, and
+ * others: how many there are is not known before, but a PCI device has those
+ * that are asked for, and a server says so where it has not. Then config space
+ * and ioeventfds, which take the regions to be known.
+ * Whatever the server says passes wire.c, and
  * config space passes config-check.c, before anyone acts on it.
  */
 
@@ -16,10 +19,13 @@
 #include "device.h"
 #include "config-check.h"
 #include "connect.h"
+#include "ioeventfd.h"
 #include "trace.h"
 
 /* Room for a region's capabilities before it is known how much they need. */
 #define VFIO_USER_REGION_INFO_ROOM  4096
+/* Regions of a PCI device: asked for before the server says how many it has. */
+#define VFIO_USER_NR_PCI_REGIONS    (VFIO_USER_REGION_VGA + 1)
 
 static const char *vfio_user_negotiate_strerror(int ret)
 {
@@ -121,18 +127,37 @@ static bool vfio_user_negotiate_version(VFIOUserDevice *udev, AioContext *ctx,
 
 /* DEVICE_GET_INFO ------------------------------------------------------------- */
 
-static bool vfio_user_negotiate_info(VFIOUserDevice *udev, Error **errp)
+typedef struct VFIOUserInfoQuery {
+    VFIOUserRequest req;
+    struct vfio_user_device_info out, in;
+    struct iovec out_iov, in_iov;
+} VFIOUserInfoQuery;
+
+static void vfio_user_negotiate_ask_info(VFIOUserDevice *udev,
+                                         VFIOUserInfoQuery *q)
 {
-    struct vfio_user_device_info out = { .argsz = sizeof(out) }, in;
-    size_t len;
-    int ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_GET_INFO, &out,
-                                    sizeof(out), &in, sizeof(in), &len);
+    q->out = (struct vfio_user_device_info) { .argsz = sizeof(q->out) };
+    q->out_iov = (struct iovec) { &q->out, sizeof(q->out) };
+    q->in_iov = (struct iovec) { &q->in, sizeof(q->in) };
+    q->req = (VFIOUserRequest) {
+        .command = VFIO_USER_DEVICE_GET_INFO,
+        .out = &q->out_iov, .nr_out = 1,
+        .in = &q->in_iov, .nr_in = 1,
+    };
+    vfio_user_conn_submit(udev->conn, &q->req);
+}
+
+static bool vfio_user_negotiate_got_info(VFIOUserDevice *udev,
+                                         VFIOUserInfoQuery *q, Error **errp)
+{
+    int ret = vfio_user_conn_wait(udev->conn, &q->req);
 
     if (ret) {
         vfio_user_negotiate_failed(udev, "DEVICE_GET_INFO", ret, errp);
         return false;
     }
-    if (!vfio_user_wire_check_device_info(&in, len, &udev->info, errp)) {
+    if (!vfio_user_wire_check_device_info(&q->in, q->req.in_len, &udev->info,
+                                          errp)) {
         error_prepend(errp, "DEVICE_GET_INFO: ");
         return false;
     }
@@ -256,26 +281,44 @@ static bool vfio_user_negotiate_one_region(VFIOUserDevice *udev,
     return true;
 }
 
-static bool vfio_user_negotiate_regions(VFIOUserDevice *udev, Error **errp)
+/* Wait for an answer that is of no use. */
+static void vfio_user_negotiate_drop_region(VFIOUserDevice *udev,
+                                            VFIOUserRegionQuery *q)
 {
-    unsigned nr = udev->info.num_regions;
-    g_autofree VFIOUserRegionQuery *q = g_new0(VFIOUserRegionQuery, nr);
-    bool ok = true;
-    unsigned i;
+    int fd = -1;
 
-    for (i = 0; i < nr; i++) {
+    if (!vfio_user_conn_wait(udev->conn, &q->req)) {
+        fd = vfio_user_negotiate_first_fd(q);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void vfio_user_negotiate_ask_regions(VFIOUserDevice *udev,
+                                            VFIOUserRegionQuery *q,
+                                            unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++) {
         vfio_user_negotiate_ask_region(udev, &q[i], i,
                                        VFIO_USER_REGION_INFO_ROOM);
     }
-    for (i = 0; i < nr; i++) {
-        if (ok) {
-            ok = vfio_user_negotiate_one_region(udev, &q[i], i, errp);
-        } else if (!vfio_user_conn_wait(udev->conn, &q[i].req)) {
-            int fd = vfio_user_negotiate_first_fd(&q[i]);
+}
 
-            if (fd >= 0) {
-                close(fd);
-            }
+/* @ok: the answers are of use. VFIO_USER_NR_PCI_REGIONS were asked for. */
+static bool vfio_user_negotiate_got_regions(VFIOUserDevice *udev,
+                                            VFIOUserRegionQuery *q, bool ok,
+                                            Error **errp)
+{
+    unsigned nr = ok ? udev->info.num_regions : 0;
+    unsigned asked = MAX(nr, VFIO_USER_NR_PCI_REGIONS);
+
+    vfio_user_negotiate_ask_regions(udev, q, VFIO_USER_NR_PCI_REGIONS, asked);
+    for (unsigned i = 0; i < asked; i++) {
+        if (ok && i < nr) {
+            ok = vfio_user_negotiate_one_region(udev, &q[i], i, errp);
+        } else {
+            vfio_user_negotiate_drop_region(udev, &q[i]);
         }
         g_free(q[i].in.iov_base);
     }
@@ -284,53 +327,80 @@ static bool vfio_user_negotiate_regions(VFIOUserDevice *udev, Error **errp)
 
 /* DEVICE_GET_IRQ_INFO --------------------------------------------------------- */
 
-static bool vfio_user_negotiate_irqs(VFIOUserDevice *udev, Error **errp)
+typedef struct VFIOUserIrqQuery {
+    VFIOUserRequest req;
+    struct vfio_user_irq_info out, in;
+    struct iovec out_iov, in_iov;
+} VFIOUserIrqQuery;
+
+static void vfio_user_negotiate_ask_irq(VFIOUserDevice *udev,
+                                        VFIOUserIrqQuery *q, unsigned index)
 {
-    unsigned nr = MIN(udev->info.num_irqs, VFIO_USER_IRQ_MAX);
-    struct vfio_user_irq_info out[VFIO_USER_IRQ_MAX], in[VFIO_USER_IRQ_MAX];
-    struct iovec out_iov[VFIO_USER_IRQ_MAX], in_iov[VFIO_USER_IRQ_MAX];
-    VFIOUserRequest req[VFIO_USER_IRQ_MAX];
-    bool ok = true;
-    unsigned i;
+    q->out = (struct vfio_user_irq_info) {
+        .argsz = sizeof(q->out), .index = index,
+    };
+    q->out_iov = (struct iovec) { &q->out, sizeof(q->out) };
+    q->in_iov = (struct iovec) { &q->in, sizeof(q->in) };
+    q->req = (VFIOUserRequest) {
+        .command = VFIO_USER_DEVICE_GET_IRQ_INFO,
+        .out = &q->out_iov, .nr_out = 1,
+        .in = &q->in_iov, .nr_in = 1,
+    };
+    vfio_user_conn_submit(udev->conn, &q->req);
+}
 
-    for (i = 0; i < nr; i++) {
-        out[i] = (struct vfio_user_irq_info) {
-            .argsz = sizeof(out[i]), .index = i,
-        };
-        out_iov[i].iov_base = &out[i];
-        out_iov[i].iov_len = sizeof(out[i]);
-        in_iov[i].iov_base = &in[i];
-        in_iov[i].iov_len = sizeof(in[i]);
-        req[i] = (VFIOUserRequest) {
-            .command = VFIO_USER_DEVICE_GET_IRQ_INFO,
-            .out = &out_iov[i], .nr_out = 1,
-            .in = &in_iov[i], .nr_in = 1,
-        };
-        vfio_user_conn_submit(udev->conn, &req[i]);
+static bool vfio_user_negotiate_one_irq(VFIOUserDevice *udev,
+                                        VFIOUserIrqQuery *q, unsigned index,
+                                        Error **errp)
+{
+    VFIOUserIrqs *irqs = &udev->irqs[index];
+    int ret = q->req.ret;
+
+    if (ret) {
+        vfio_user_negotiate_failed(udev, "DEVICE_GET_IRQ_INFO", ret, errp);
     }
-    for (i = 0; i < nr; i++) {
-        VFIOUserIrqs *irqs = &udev->irqs[i];
-        int ret = vfio_user_conn_wait(udev->conn, &req[i]);
+    if (ret || !vfio_user_wire_check_irq_info(&q->in, q->req.in_len, index,
+                                              &irqs->info, errp)) {
+        error_prepend(errp, "interrupt index %u: ", index);
+        return false;
+    }
+    irqs->assigned = bitmap_new(irqs->info.count ? irqs->info.count : 1);
+    trace_vfio_user_device_irq(udev->name, index, irqs->info.flags,
+                               irqs->info.count);
+    return true;
+}
 
-        if (!ok) {
-            continue;
+/* All of them were asked for; @ok: the answers are of use. */
+static bool vfio_user_negotiate_got_irqs(VFIOUserDevice *udev,
+                                         VFIOUserIrqQuery *q, bool ok,
+                                         Error **errp)
+{
+    for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
+        vfio_user_conn_wait(udev->conn, &q[i].req);
+        if (ok && i < udev->info.num_irqs) {
+            ok = vfio_user_negotiate_one_irq(udev, &q[i], i, errp);
         }
-        if (ret) {
-            vfio_user_negotiate_failed(udev, "DEVICE_GET_IRQ_INFO", ret, errp);
-            ok = false;
-        } else {
-            ok = vfio_user_wire_check_irq_info(&in[i], req[i].in_len, i,
-                                               &irqs->info, errp);
-        }
-        if (!ok) {
-            error_prepend(errp, "interrupt index %u: ", i);
-            continue;
-        }
-        irqs->assigned = bitmap_new(irqs->info.count ? irqs->info.count : 1);
-        trace_vfio_user_device_irq(udev->name, i, irqs->info.flags,
-                                   irqs->info.count);
     }
     return ok;
+}
+
+static bool vfio_user_negotiate_parts(VFIOUserDevice *udev, Error **errp)
+{
+    g_autofree VFIOUserRegionQuery *regions =
+        g_new0(VFIOUserRegionQuery, VFIO_USER_MAX_REGIONS);
+    VFIOUserIrqQuery irqs[VFIO_USER_IRQ_MAX];
+    VFIOUserInfoQuery info;
+    bool ok;
+
+    QEMU_BUILD_BUG_ON(VFIO_USER_NR_PCI_REGIONS > VFIO_USER_MAX_REGIONS);
+    vfio_user_negotiate_ask_info(udev, &info);
+    vfio_user_negotiate_ask_regions(udev, regions, 0, VFIO_USER_NR_PCI_REGIONS);
+    for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
+        vfio_user_negotiate_ask_irq(udev, &irqs[i], i);
+    }
+    ok = vfio_user_negotiate_got_info(udev, &info, errp);
+    ok = vfio_user_negotiate_got_regions(udev, regions, ok, errp);
+    return vfio_user_negotiate_got_irqs(udev, irqs, ok, errp);
 }
 
 /* Config space ------------------------------------------------------------------ */
@@ -354,11 +424,32 @@ static bool vfio_user_negotiate_config(VFIOUserDevice *udev, Error **errp)
     return vfio_user_config_check(udev->config, size, bar_size, errp);
 }
 
+/* What can only be asked for when the regions are known, at once. */
+static bool vfio_user_negotiate_rest(VFIOUserDevice *udev, bool ioeventfd,
+                                     Error **errp)
+{
+    ERRP_GUARD();
+    VFIOUserIoQuery *q = ioeventfd ? vfio_user_ioeventfd_ask(udev) : NULL;
+    bool asked = q;
+    bool ok = vfio_user_negotiate_config(udev, errp);
+
+    ok = vfio_user_ioeventfd_answered(udev, q, ok ? errp : NULL) && ok;
+    if (!ok && asked && vfio_user_conn_broken(udev->conn)) {
+        error_append_hint(errp, "Should it be the question for ioeventfds that "
+                          "the server cannot bear: ioeventfd=off leaves it "
+                          "out.\n");
+    }
+    return ok;
+}
+
 /* See "Posted writes" in device.c. */
 static void vfio_user_negotiate_posting(VFIOUserDevice *udev)
 {
     unsigned i;
 
+    if (udev->io_events) {
+        return;
+    }
     for (i = 0; i < udev->info.num_regions; i++) {
         if (udev->regions[i].info.flags & VFIO_USER_REGION_MMAP) {
             return;
@@ -372,8 +463,7 @@ static void vfio_user_negotiate_posting(VFIOUserDevice *udev)
 }
 
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
-                                     AioContext *ctx, unsigned timeout_ms,
-                                     unsigned poll_max_us, Error **errp)
+                                     AioContext *ctx, unsigned timeout_ms)
 {
     VFIOUserDevice *udev = g_new0(VFIOUserDevice, 1);
 
@@ -381,6 +471,8 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->timeout_ms = timeout_ms;
     udev->name = g_strdup(name);
     qemu_mutex_init(&udev->intx_lock);
+    qemu_mutex_init(&udev->dma_lock);
+    qemu_cond_init(&udev->dma_idle);
     vfio_user_migration_init(udev);
     udev->intx_fd = -1;
     udev->complained_ms = INT64_MIN / 2;
@@ -388,18 +480,21 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
                                     timeout_ms);
     vfio_user_conn_start(udev->conn, ctx);
-    if (vfio_user_negotiate_version(udev, ctx, errp) &&
-        vfio_user_negotiate_info(udev, errp) &&
-        vfio_user_negotiate_regions(udev, errp) &&
-        vfio_user_negotiate_irqs(udev, errp) &&
-        vfio_user_negotiate_config(udev, errp)) {
-        vfio_user_negotiate_posting(udev);
-        vfio_user_conn_set_no_fds(udev->conn);
-        /* Not before: negotiating says nothing about register accesses. */
-        vfio_user_conn_set_poll(udev->conn, poll_max_us);
-        return udev;
+    return udev;
+}
+
+bool vfio_user_device_negotiate(VFIOUserDevice *udev, AioContext *ctx,
+                                unsigned poll_max_us, bool ioeventfd,
+                                Error **errp)
+{
+    if (!vfio_user_negotiate_version(udev, ctx, errp) ||
+        !vfio_user_negotiate_parts(udev, errp) ||
+        !vfio_user_negotiate_rest(udev, ioeventfd, errp)) {
+        return false;
     }
-    vfio_user_device_close(udev);
-    vfio_user_device_unref(udev);
-    return NULL;
+    vfio_user_negotiate_posting(udev);
+    vfio_user_conn_set_no_fds(udev->conn);
+    /* Not before: negotiating says nothing about register accesses. */
+    vfio_user_conn_set_poll(udev->conn, poll_max_us);
+    return true;
 }

@@ -27,8 +27,11 @@
 #include "hw/vfio/pci.h"
 #include "migration/blocker.h"
 #include "system/iothread.h"
+#include "aer.h"
 #include "connect.h"
 #include "device.h"
+#include "ioeventfd.h"
+#include "limits.h"
 #include "reconnect.h"
 #include "sigbus.h"
 
@@ -45,8 +48,11 @@ struct VFIOUserPCIDeviceClass {
  * VFIOUserPCIDevice: under the BQL
  * @socket: where the server is
  * @dma_share: the server may have descriptors of guest memory
+ * @peer_dma: and of the memory of other vfio-user devices
+ * @ioeventfd: writes may be signals to the server
  * @reconnect_ms, @reconnect_timeout_ms, @reconnect_reset, @on_disconnect: see
  *     VFIOUserReconnectOptions
+ * @aer: ERR, and option on-error
  * @udev: from realize to finalize
  * @iothread: looks after the socket while nobody waits; NULL: the shared one
  */
@@ -56,6 +62,9 @@ struct VFIOUserPCIDevice {
     uint32_t timeout_ms;
     uint32_t poll_max_us;
     bool dma_share;
+    bool peer_dma;
+    bool ioeventfd;
+    VFIOUserAER aer;
     uint32_t reconnect_ms;
     uint32_t reconnect_timeout_ms;
     OnOffAuto reconnect_reset;
@@ -221,6 +230,7 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
 {
     VFIODevice *vbasedev = &VFIO_PCI(dev)->vbasedev;
     g_autofree char *name = vfio_user_pci_name(dev);
+    AioContext *ctx;
     int fd;
 
     if (!vfio_user_pci_get_iothread(dev, errp)) {
@@ -230,20 +240,24 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
     if (fd < 0) {
         return false;
     }
-    dev->udev = vfio_user_device_new(fd, name,
-                                     iothread_get_aio_context(
-                                         dev->used_iothread),
-                                     dev->timeout_ms, dev->poll_max_us, errp);
-    if (!dev->udev) {
+    ctx = iothread_get_aio_context(dev->used_iothread);
+    dev->udev = vfio_user_device_new(fd, name, ctx, dev->timeout_ms);
+    if (!vfio_user_device_negotiate(dev->udev, ctx, dev->poll_max_us,
+                                    dev->ioeventfd, errp)) {
+        vfio_user_device_close(dev->udev);
+        vfio_user_device_unref(dev->udev);
+        dev->udev = NULL;
         return false;
     }
     dev->udev->share_memory = dev->dma_share;
+    dev->udev->peer_dma = dev->peer_dma;
     vbasedev->name = g_steal_pointer(&name);
     vbasedev->file_ops = &vfio_user_device_file_ops;
     vfio_user_device_set_memory(dev->udev,
                                 pci_device_iommu_address_space(
                                     PCI_DEVICE(dev)));
-    if (!vfio_user_pci_probe_migration(dev, errp)) {
+    if (!vfio_user_limits_check_fds(dev->udev, errp) ||
+        !vfio_user_pci_probe_migration(dev, errp)) {
         vfio_user_device_close(dev->udev);
         return false;
     }
@@ -270,7 +284,9 @@ static void vfio_user_pci_exit(PCIDevice *pdev)
      * more than the connection, with which all of that ends.
      */
     vfio_user_device_close(dev->udev);
+    vfio_user_ioeventfd_exit(&VFIO_PCI(dev)->vbasedev);
     vfio_user_load_exit(&VFIO_PCI(dev)->vbasedev);
+    vfio_user_aer_exit(&dev->aer);
     VFIO_USER_PCI_GET_CLASS(dev)->parent_exit(pdev);
 }
 
@@ -300,6 +316,7 @@ static void vfio_user_pci_init_reconnect(VFIOUserPCIDevice *dev)
         .policy = dev->on_disconnect,
         .reset = dev->reconnect_reset,
         .poll_max_us = dev->poll_max_us,
+        .ioeventfd = dev->ioeventfd,
         .iothread = dev->used_iothread,
     };
 
@@ -331,8 +348,16 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
         migrate_del_blocker(&dev->migration_blocker);
         return;
     }
+    if (!vfio_user_device_settle(dev->udev, errp)) {
+        vfio_user_device_close(dev->udev);
+        VFIO_USER_PCI_GET_CLASS(dev)->parent_exit(pdev);
+        migrate_del_blocker(&dev->migration_blocker);
+        return;
+    }
     vfio_user_pci_name_blocker(dev);
     vfio_user_pci_allow_concurrency(dev);
+    vfio_user_ioeventfd_init(&VFIO_PCI(dev)->vbasedev);
+    vfio_user_aer_init(&dev->aer, VFIO_PCI(dev));
     if (VFIO_PCI(dev)->vbasedev.migration) {
         vfio_user_load_init(&VFIO_PCI(dev)->vbasedev);
     }
@@ -450,11 +475,24 @@ static void vfio_user_pci_set_on_disconnect(Object *obj, int value,
     VFIO_USER_PCI(obj)->on_disconnect = value;
 }
 
+static int vfio_user_pci_get_on_error(Object *obj, Error **errp)
+{
+    return VFIO_USER_PCI(obj)->aer.policy;
+}
+
+/* Also while the device is in use. */
+static void vfio_user_pci_set_on_error(Object *obj, int value, Error **errp)
+{
+    VFIO_USER_PCI(obj)->aer.policy = value;
+}
+
 static const Property vfio_user_pci_properties[] = {
     DEFINE_PROP_UINT32("x-msg-timeout-ms", VFIOUserPCIDevice, timeout_ms,
                        5000),
     DEFINE_PROP_UINT32("x-poll-max-us", VFIOUserPCIDevice, poll_max_us, 50),
     DEFINE_PROP_BOOL("dma-share", VFIOUserPCIDevice, dma_share, true),
+    DEFINE_PROP_BOOL("peer-dma", VFIOUserPCIDevice, peer_dma, false),
+    DEFINE_PROP_BOOL("ioeventfd", VFIOUserPCIDevice, ioeventfd, true),
     DEFINE_PROP_UINT32("reconnect-ms", VFIOUserPCIDevice, reconnect_ms, 0),
     DEFINE_PROP_UINT32("reconnect-timeout-ms", VFIOUserPCIDevice,
                        reconnect_timeout_ms, 0),
@@ -498,6 +536,13 @@ static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
     object_class_property_set_description(klass, "on-disconnect",
         "While the server is away: offline (reads all-ones), hold (vCPUs that "
         "access it wait), stop (the VM, too)");
+    object_class_property_add_enum(klass, "on-error", "VFIOUserOnError",
+                                   &VFIOUserOnError_lookup,
+                                   vfio_user_pci_get_on_error,
+                                   vfio_user_pci_set_on_error);
+    object_class_property_set_description(klass, "on-error",
+        "The device has an uncorrectable error of which the guest cannot be "
+        "told by PCI Express: stop (the VM), offline (the device), report");
     object_class_property_set_description(klass, "socket",
         "UNIX socket of the server: a path, or a SocketAddress of type unix "
         "or fd");
@@ -509,6 +554,12 @@ static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
     object_class_property_set_description(klass, "dma-share",
         "Give the server descriptors of guest memory that is shared; off: its "
         "DMA goes by messages, and it reaches what they name and no more");
+    object_class_property_set_description(klass, "ioeventfd",
+        "Ask the server for eventfds that the guest's writes signal without a "
+        "message");
+    object_class_property_set_description(klass, "peer-dma",
+        "Give the server descriptors of what other vfio-user devices let QEMU "
+        "map of their BARs, for DMA from device to device");
     object_class_property_set_description(klass, "iothread",
         "IOThread that serves the connection while no vCPU waits on it");
 }

@@ -39,6 +39,7 @@
 #include "connect.h"
 #include "config-same.h"
 #include "container.h"
+#include "ioeventfd.h"
 #include "reconnect.h"
 #include "trace.h"
 
@@ -55,6 +56,7 @@
  * @life: times that the server came back; atomic
  * @kept: what the last one was
  * @stopped: the device was unplugged
+ * @fresh: what is being negotiated with
  *
  * Under the BQL:
  * @running: there is a thread
@@ -71,6 +73,7 @@ struct VFIOUserReconnect {
     unsigned life;
     bool kept;
     bool stopped;
+    VFIOUserDevice *fresh;
 
     bool running;
     bool holds_vm;
@@ -111,7 +114,8 @@ VFIOUserReturn vfio_user_reconnect_wait(VFIOUserDevice *udev, unsigned life)
         return VFIO_USER_RETURN_NONE;
     }
     QEMU_LOCK_GUARD(&rc->lock);
-    while (rc->life == life && udev->link != VFIO_USER_LINK_GONE) {
+    while (rc->life == life && udev->link != VFIO_USER_LINK_GONE &&
+           !vfio_user_bql_is_wanted()) {
         qemu_cond_timedwait(&rc->cond, &rc->lock, VFIO_USER_RECONNECT_TICK_MS);
         qemu_mutex_unlock(&rc->lock);
         vfio_user_bql_tick(udev);
@@ -136,11 +140,15 @@ static void vfio_user_reconnect_hold_vm(VFIOUserReconnect *rc)
     }
 }
 
-/* Whoever has continued or stopped it since then has the last word. */
+/*
+ * Whoever has continued or stopped it since then has the last word; a reset
+ * leaves a VM that does not run in PRELAUNCH.
+ */
 static void vfio_user_reconnect_resume(void *opaque)
 {
     if (!vfio_user_reconnect_nr_holding &&
-        runstate_check(RUN_STATE_IO_ERROR)) {
+        (runstate_check(RUN_STATE_IO_ERROR) ||
+         runstate_check(RUN_STATE_PRELAUNCH))) {
         vm_start();
     }
 }
@@ -211,6 +219,7 @@ static void vfio_user_reconnect_lost_bh(void *opaque)
             vfio_user_conn_close(udev->twin);
         }
         vfio_user_replay_forbid_mappings(udev);
+        vfio_user_ioeventfd_lost(udev->vbasedev);
         qapi_event_send_vfio_user_disconnected(rc->id, rc->path,
             err ? error_get_pretty(err) : "unknown", rc->opts.delay_ms > 0);
         error_free(err);
@@ -269,8 +278,8 @@ static void vfio_user_reconnect_refuse(VFIOUserDevice *udev, Error *err)
 
     trace_vfio_user_reconnect_refused(udev->name, why);
     if (!rc->stopped && g_strcmp0(rc->refusal, why)) {
-        error_report("vfio-user-pci %s: a server was refused, since its device "
-                     "is not the one that was lost: %s", udev->name, why);
+        error_report("vfio-user-pci %s: the server that is there now was "
+                     "refused: %s", udev->name, why);
         qapi_event_send_vfio_user_refused(rc->id, rc->path, why);
         g_free(rc->refusal);
         rc->refusal = g_strdup(why);
@@ -278,29 +287,72 @@ static void vfio_user_reconnect_refuse(VFIOUserDevice *udev, Error *err)
     error_free(err);
 }
 
-/* Is there a server? Then what it offers. */
-static VFIOUserDevice *vfio_user_reconnect_open(VFIOUserDevice *udev)
+/*
+ * Whose connection ends at once when the device is unplugged. Returns false when
+ * it was already.
+ */
+static bool vfio_user_reconnect_set_fresh(VFIOUserReconnect *rc,
+                                          VFIOUserDevice *fresh)
+{
+    QEMU_LOCK_GUARD(&rc->lock);
+    rc->fresh = fresh;
+    return !rc->stopped;
+}
+
+static bool vfio_user_reconnect_negotiate(VFIOUserDevice *udev,
+                                          VFIOUserDevice *fresh, Error **errp)
 {
     const VFIOUserReconnectOptions *opts = &udev->reconnect->opts;
-    AioContext *ctx = iothread_get_aio_context(opts->iothread);
-    VFIOUserDevice *fresh = NULL;
-    Error *err = NULL;
-    int fd = vfio_user_connect(opts->socket, udev->timeout_ms, &err);
 
-    if (fd >= 0) {
-        fresh = vfio_user_device_new(fd, udev->name, ctx, udev->timeout_ms,
-                                     opts->poll_max_us, &err);
+    return vfio_user_device_negotiate(fresh,
+                                      iothread_get_aio_context(opts->iothread),
+                                      opts->poll_max_us, opts->ioeventfd,
+                                      errp) &&
+           (!udev->mig.flags || vfio_user_migration_probe(fresh, errp)) &&
+           vfio_user_identity_same(udev, fresh, errp);
+}
+
+static void vfio_user_reconnect_close(VFIOUserDevice *udev,
+                                      VFIOUserDevice *fresh)
+{
+    vfio_user_reconnect_set_fresh(udev->reconnect, NULL);
+    vfio_user_device_close(fresh);
+    vfio_user_device_unref(fresh);
+}
+
+/*
+ * Is there a server? Then what it offers. That there is none, or that it leaves
+ * while it is asked, is no news. One that cannot be used is.
+ */
+static VFIOUserDevice *vfio_user_reconnect_open(VFIOUserDevice *udev)
+{
+    VFIOUserReconnect *rc = udev->reconnect;
+    VFIOUserDevice *fresh;
+    Error *err = NULL;
+    int fd = vfio_user_connect(rc->opts.socket, udev->timeout_ms, &err);
+
+    if (fd < 0) {
+        trace_vfio_user_reconnect_failed(udev->name, error_get_pretty(err));
+        error_free(err);
+        return NULL;
     }
-    if (fresh && udev->mig.flags && !vfio_user_migration_probe(fresh, &err)) {
-        vfio_user_device_close(fresh);
-        vfio_user_device_unref(fresh);
-        fresh = NULL;
+    fresh = vfio_user_device_new(fd, udev->name,
+                                 iothread_get_aio_context(rc->opts.iothread),
+                                 udev->timeout_ms);
+    if (vfio_user_reconnect_set_fresh(rc, fresh) &&
+        vfio_user_reconnect_negotiate(udev, fresh, &err)) {
+        return fresh;
     }
-    if (!fresh) {
+    if (err && !vfio_user_conn_left(fresh->conn)) {
+        bql_lock();
+        vfio_user_reconnect_refuse(udev, err);
+        bql_unlock();
+    } else if (err) {
         trace_vfio_user_reconnect_failed(udev->name, error_get_pretty(err));
         error_free(err);
     }
-    return fresh;
+    vfio_user_reconnect_close(udev, fresh);
+    return NULL;
 }
 
 /* Does it still have the device's state? BQL. */
@@ -389,6 +441,7 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
     VFIOPCIDevice *vdev = container_of(udev->vbasedev, VFIOPCIDevice, vbasedev);
     unsigned nr;
 
+    vfio_user_ioeventfd_returned(udev->vbasedev, kept);
     WITH_QEMU_LOCK_GUARD(&rc->lock) {
         rc->kept = kept;
         qatomic_store_release(&udev->link, VFIO_USER_LINK_UP);
@@ -438,22 +491,14 @@ static bool vfio_user_reconnect_replay(VFIOUserDevice *udev, bool kept)
 static bool vfio_user_reconnect_attempt(VFIOUserDevice *udev)
 {
     VFIOUserDevice *fresh = vfio_user_reconnect_open(udev);
-    Error *err = NULL;
     bool ok, kept = false;
 
     if (!fresh) {
         return false;
     }
-    ok = vfio_user_identity_same(udev, fresh, &err);
-    if (!ok) {
-        bql_lock();
-        vfio_user_reconnect_refuse(udev, err);
-        bql_unlock();
-    }
-    ok = ok && vfio_user_reconnect_prepare(udev, fresh, &kept) &&
+    ok = vfio_user_reconnect_prepare(udev, fresh, &kept) &&
          vfio_user_reconnect_adopt(udev, fresh);
-    vfio_user_device_close(fresh);
-    vfio_user_device_unref(fresh);
+    vfio_user_reconnect_close(udev, fresh);
     return ok && vfio_user_reconnect_replay(udev, kept);
 }
 
@@ -538,6 +583,17 @@ static void *vfio_user_reconnect_thread(void *opaque)
 
 /* Life ----------------------------------------------------------------------------- */
 
+/*
+ * A posted write that the socket took is over for the vCPU, and lost if the
+ * server goes before it reads it. Where no access is to be lost none is posted.
+ */
+static void vfio_user_reconnect_acknowledge_writes(VFIOUserDevice *udev)
+{
+    for (unsigned i = 0; i < udev->info.num_regions; i++) {
+        udev->regions[i].posted = false;
+    }
+}
+
 void vfio_user_reconnect_init(VFIOUserDevice *udev, VFIODevice *vbasedev,
                               const VFIOUserReconnectOptions *opts)
 {
@@ -549,6 +605,10 @@ void vfio_user_reconnect_init(VFIOUserDevice *udev, VFIODevice *vbasedev,
     rc->path = object_get_canonical_path(OBJECT(vbasedev->dev));
     qemu_mutex_init(&rc->lock);
     qemu_cond_init(&rc->cond);
+    if (opts->delay_ms && opts->policy != VFIO_USER_ON_DISCONNECT_OFFLINE) {
+        vfio_user_reconnect_acknowledge_writes(udev);
+    }
+    vfio_user_bql_init();
     udev->vbasedev = vbasedev;
     udev->reconnect = rc;
 }
@@ -563,6 +623,9 @@ void vfio_user_reconnect_stop(VFIOUserDevice *udev)
     vfio_user_reconnect_set_link(udev, VFIO_USER_LINK_GONE);
     WITH_QEMU_LOCK_GUARD(&rc->lock) {
         rc->stopped = true;
+        if (rc->fresh) {
+            vfio_user_conn_close(rc->fresh->conn);
+        }
         qemu_cond_broadcast(&rc->cond);
     }
     vfio_user_reconnect_release_vm(rc, true);

@@ -20,7 +20,7 @@
  * @timeout_ms: when to give up, 0: never
  * @policy: what happens to accesses meanwhile
  * @reset: whether the device is reset then; auto: unless it kept its state
- * @poll_max_us: for the new connection
+ * @poll_max_us, @ioeventfd: for the new connection
  * @iothread: looks after it
  */
 typedef struct VFIOUserReconnectOptions {
@@ -30,6 +30,7 @@ typedef struct VFIOUserReconnectOptions {
     VFIOUserOnDisconnect policy;
     OnOffAuto reset;
     unsigned poll_max_us;
+    bool ioeventfd;
     IOThread *iothread;
 } VFIOUserReconnectOptions;
 

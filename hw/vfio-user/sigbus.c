@@ -213,14 +213,16 @@ static void vfio_user_sigbus_cleanup(void)
     vfio_user_sigbus_ready = false;
 }
 
-void vfio_user_sigbus_remove(VFIOUserDevice *udev)
+/* Those of @udev, or the one at @addr. */
+static void vfio_user_sigbus_drop(VFIOUserDevice *udev, void *addr)
 {
     bool any = false;
 
     for (unsigned i = 0; i < vfio_user_sigbus_used; i++) {
         VFIOUserMapping *mapping = &vfio_user_sigbus_table[i];
 
-        if (mapping->udev == udev) {
+        if (mapping->len && (mapping->udev == udev ||
+                             mapping->start == (uintptr_t)addr)) {
             qatomic_set(&mapping->len, 0);
             mapping->udev = NULL;
         }
@@ -229,4 +231,14 @@ void vfio_user_sigbus_remove(VFIOUserDevice *udev)
     if (!any) {
         vfio_user_sigbus_cleanup();
     }
+}
+
+void vfio_user_sigbus_remove(VFIOUserDevice *udev)
+{
+    vfio_user_sigbus_drop(udev, NULL);
+}
+
+void vfio_user_sigbus_forget(void *addr)
+{
+    vfio_user_sigbus_drop(NULL, addr);
 }

@@ -18,6 +18,9 @@
  */
 void vfio_user_sigbus_add(VFIOUserDevice *udev, void *addr, size_t len);
 
+/* No more for the mapping at @addr; call it before that is undone. BQL. */
+void vfio_user_sigbus_forget(void *addr);
+
 /* No more for @udev's mappings; call it before they are undone. BQL. */
 void vfio_user_sigbus_remove(VFIOUserDevice *udev);
 

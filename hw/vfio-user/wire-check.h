@@ -39,6 +39,8 @@ struct vfio_region_info;
 #define VFIO_USER_MAX_OTHER_SIZE        (64ULL * 1024 * 1024)
 #define VFIO_USER_MAX_REGION_INFO       (64u * 1024)
 #define VFIO_USER_MAX_SPARSE_AREAS      128
+#define VFIO_USER_MAX_IO_FDS            256
+#define VFIO_USER_MAX_IO_FDS_INFO       (64u * 1024)
 #define VFIO_USER_MAX_MSI_VECTORS       32
 #define VFIO_USER_MAX_MSIX_VECTORS      2048
 #define VFIO_USER_MIN_LOG_PAGE          512u
@@ -161,6 +163,60 @@ void vfio_user_wire_region_info_cleanup(VFIOUserRegionInfo *info);
 void vfio_user_wire_region_info_to_vfio(const VFIOUserRegionInfo *info,
                                         uint64_t file_offset,
                                         struct vfio_region_info *dst);
+
+/**
+ * VFIOUserSubRegion: where a write of the guest is a signal to the server
+ * @size: bytes that such a write has: 1, 2, 4, 8, or 0 for any. @offset is a
+ *     multiple of it.
+ * @match: only a write of @data is one
+ * @fd_index: of the eventfd among the reply's descriptors
+ * @shadow: the value is stored before the signal, at @shadow_offset (a multiple
+ *     of @size, or of 8) in the file that descriptor @shadow_index is
+ */
+typedef struct VFIOUserSubRegion {
+    uint64_t offset;
+    uint32_t size;
+    uint32_t fd_index;
+    bool match;
+    bool shadow;
+    uint64_t data;
+    uint32_t shadow_index;
+    uint64_t shadow_offset;
+} VFIOUserSubRegion;
+
+/**
+ * VFIOUserIoFds: sub-regions of one region
+ *
+ * @needed: bytes of payload of a full answer; larger than what was asked for:
+ *     nothing else is valid, as in VFIOUserRegionInfo
+ * @nr, @subs: ascending by offset; no write fits two of them. g_malloc()ed,
+ *     freed by vfio_user_wire_io_fds_cleanup().
+ * @nr_dropped: sub-regions left out because we have no means for them
+ *     (ioregionfd, sizes that no access has, offsets that are not aligned,
+ *     values that no write has, flags and types that are not known)
+ */
+typedef struct VFIOUserIoFds {
+    uint32_t needed;
+    uint32_t nr;
+    uint32_t nr_dropped;
+    VFIOUserSubRegion *subs;
+} VFIOUserIoFds;
+
+/**
+ * vfio_user_wire_check_io_fds: DEVICE_GET_REGION_IO_FDS reply
+ * @payload, @len: the reply
+ * @index, @region_size: the region that was asked about
+ * @room: argsz of the request; @len never exceeds it
+ * @nr_fds: descriptors that came. That they are eventfds is not known yet.
+ * @out: cleared, then filled; on success call
+ *     vfio_user_wire_io_fds_cleanup() in the end
+ */
+bool vfio_user_wire_check_io_fds(const void *payload, size_t len,
+                                 uint32_t index, uint64_t region_size,
+                                 size_t room, unsigned nr_fds,
+                                 VFIOUserIoFds *out, Error **errp);
+
+void vfio_user_wire_io_fds_cleanup(VFIOUserIoFds *io);
 
 /**
  * vfio_user_wire_check_irq_info: DEVICE_GET_IRQ_INFO reply

@@ -12,6 +12,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/eventfd.h>
 #include "qemu/memfd.h"
 #include "qemu/thread.h"
 #include "device-peer.h"
@@ -125,6 +126,29 @@ static void good_region_info(FuzzPeer *peer, FuzzReply *r, uint32_t index)
     }
 }
 
+/* One doorbell in BAR 0, and its neighbour, whose value would be stored */
+static void good_io_fds(FuzzReply *r, uint32_t index)
+{
+    static const struct {
+        struct vfio_user_io_fd fixed;
+        uint64_t match;
+    } entries[] = {
+        { { .offset = 0x10, .size = 4 } },
+        { { .offset = 0x14, .size = 4, .type = VFIO_USER_IO_FD_SHADOW } },
+    };
+    struct vfio_user_io_fds info = { .argsz = sizeof(info), .index = index };
+
+    if (!index) {
+        info.argsz += sizeof(entries);
+        info.count = ARRAY_SIZE(entries);
+        r->fd = eventfd(0, EFD_CLOEXEC);
+    }
+    reply_add(r, &info, sizeof(info));
+    if (!index) {
+        reply_add(r, entries, sizeof(entries));
+    }
+}
+
 static void good_irq_info(FuzzReply *r, uint32_t index)
 {
     static const uint32_t count[] = { 1, 0, 4, 1, 1 };
@@ -191,6 +215,9 @@ static void good_reply(FuzzPeer *peer, FuzzReply *r, uint16_t command,
         break;
     case VFIO_USER_DEVICE_GET_REGION_INFO:
         good_region_info(peer, r, word[2]);
+        break;
+    case VFIO_USER_DEVICE_GET_REGION_IO_FDS:
+        good_io_fds(r, word[2]);
         break;
     case VFIO_USER_DEVICE_GET_IRQ_INFO:
         good_irq_info(r, word[2]);

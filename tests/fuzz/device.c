@@ -50,7 +50,7 @@ VFIOUserDevice *vfio_user_device_of(VFIODevice *vbasedev)
 }
 
 /* In place of dma.c: memory from 0 to RAM_SIZE */
-int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
+int vfio_user_dma_begin(VFIOUserDevice *udev, uint64_t addr, uint64_t count,
                         bool is_write, VFIOUserDMA *dma)
 {
     if (addr > RAM_SIZE || count > RAM_SIZE - addr) {
@@ -62,7 +62,7 @@ int vfio_user_dma_begin(AddressSpace *as, uint64_t addr, uint64_t count,
     return 0;
 }
 
-void vfio_user_dma_end(AddressSpace *as, VFIOUserDMA *dma, bool is_write,
+void vfio_user_dma_end(VFIOUserDevice *udev, VFIOUserDMA *dma, bool is_write,
                        uint64_t done)
 {
     qatomic_dec(&nr_mapped);
@@ -261,16 +261,22 @@ void fuzz_device(FuzzInput *in)
     FuzzPeer *peer;
     Error *err = NULL;
     int fd[2];
+    bool ok;
 
     fuzz_take(in, ops, nr * sizeof(ops[0]));
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), ==,
                     0);
     peer = fuzz_peer_start(fd[1], in);
     the_device = vfio_user_device_new(fd[0], "fuzz", qemu_get_aio_context(),
-                                      TIMEOUT_MS, 0, &err);
-    fuzz_check_error(the_device, err);
-    if (the_device) {
+                                      TIMEOUT_MS);
+    ok = vfio_user_device_negotiate(the_device, qemu_get_aio_context(), 0, true,
+                                    &err);
+    fuzz_check_error(ok, err);
+    if (ok) {
         device_use(ops, nr);
+    } else {
+        vfio_user_device_close(the_device);
+        vfio_user_device_unref(the_device);
     }
     fuzz_peer_join(peer);
     /* Bottom halves that the connections left behind */

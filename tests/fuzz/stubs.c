@@ -14,6 +14,9 @@
 #include "monitor/monitor.h"
 #include "qemu/error-report.h"
 #include "system/cpus.h"
+#include "system/reset.h"
+#include "system/runstate.h"
+#include "system/tcg.h"
 #include "hw/vfio-user/reconnect.h"
 #include "hw/vfio-user/sigbus.h"
 
@@ -34,6 +37,33 @@ void qemu_cond_wait_bql(QemuCond *cond)
     g_assert_not_reached();
 }
 
+void cpu_exit(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
+void cpu_reset(CPUState *cpu)
+{
+    g_assert_not_reached();
+}
+
+void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func, run_on_cpu_data data)
+{
+    g_assert_not_reached();
+}
+
+void qemu_register_reset(QEMUResetHandler *func, void *opaque)
+{
+    g_assert_not_reached();
+}
+
+bool tcg_allowed;
+
+bool runstate_is_running(void)
+{
+    return true;
+}
+
 BusState *qdev_get_parent_bus(const DeviceState *dev)
 {
     g_assert_not_reached();
@@ -46,6 +76,10 @@ int migrate_add_blocker_internal(Error **reasonp, Error **errp)
 
 /* Nothing that the target maps is touched. */
 void vfio_user_sigbus_add(VFIOUserDevice *udev, void *addr, size_t len)
+{
+}
+
+void vfio_user_sigbus_forget(void *addr)
 {
 }
 

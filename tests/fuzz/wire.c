@@ -134,6 +134,63 @@ static void fuzz_region_info(FuzzInput *in)
     vfio_user_wire_region_info_cleanup(&info);
 }
 
+static void check_subs(const VFIOUserIoFds *io, uint64_t size,
+                       unsigned nr_fds)
+{
+    g_assert_cmpint(io->nr + io->nr_dropped, <=, VFIO_USER_MAX_IO_FDS);
+    for (uint32_t i = 0; i < io->nr; i++) {
+        const VFIOUserSubRegion *sub = &io->subs[i];
+        uint64_t width = sub->size ? sub->size : 8;
+
+        g_assert_cmpint(width, <=, 8);
+        g_assert_cmpint(sub->offset, <, size);
+        g_assert_cmpint(sub->size, <=, size - sub->offset);
+        g_assert(!sub->size || sub->offset % sub->size == 0);
+        g_assert_cmpint(sub->fd_index, <, nr_fds);
+        g_assert(!sub->match || sub->size);
+        if (sub->shadow) {
+            g_assert_cmpint(sub->shadow_index, <, nr_fds);
+            g_assert_cmpint(sub->shadow_offset % width, ==, 0);
+            g_assert_cmpint(sub->shadow_offset, <=, INT64_MAX - width);
+        }
+        if (i) {
+            g_assert_cmpint(sub[-1].offset, <=, sub->offset);
+        }
+        /* KVM would refuse a second one, and end QEMU. */
+        for (uint32_t j = 0; j < i; j++) {
+            const VFIOUserSubRegion *other = &io->subs[j];
+
+            g_assert(other->offset != sub->offset ||
+                     (other->size && sub->size &&
+                      (other->size != sub->size ||
+                       (other->match && sub->match &&
+                        other->data != sub->data))));
+        }
+    }
+}
+
+static void fuzz_io_fds(FuzzInput *in)
+{
+    uint32_t index = fuzz_u8(in) % VFIO_USER_MAX_REGIONS;
+    unsigned nr_fds = fuzz_u8(in) % (VFIO_USER_MAX_MSG_FDS + 1);
+    uint64_t size = fuzz_u32(in);
+    size_t room = 16 + fuzz_u16(in), len = room;
+    g_autofree uint8_t *payload = fuzz_bytes(in, &len);
+    VFIOUserIoFds io;
+    Error *err = NULL;
+    bool ok = vfio_user_wire_check_io_fds(payload, len, index, size, room,
+                                          nr_fds, &io, &err);
+
+    fuzz_check_error(ok, err);
+    if (!ok) {
+        g_assert_null(io.subs);
+        return;
+    }
+    g_assert_cmpint(io.needed, <=, VFIO_USER_MAX_IO_FDS_INFO);
+    check_subs(&io, size, nr_fds);
+    vfio_user_wire_io_fds_cleanup(&io);
+}
+
 /* The others --------------------------------------------------------------- */
 
 static void fuzz_header(FuzzInput *in)
@@ -354,7 +411,7 @@ void fuzz_wire(FuzzInput *in)
     static void (*const functions[])(FuzzInput *in) = {
         fuzz_region_info, fuzz_header, fuzz_version, fuzz_device_info,
         fuzz_irq_info, fuzz_region_rw, fuzz_dma_unmap, fuzz_dma, fuzz_feature,
-        fuzz_migration, fuzz_report, fuzz_mig_data,
+        fuzz_migration, fuzz_report, fuzz_mig_data, fuzz_io_fds,
     };
 
     functions[fuzz_u8(in) % ARRAY_SIZE(functions)](in);

@@ -249,6 +249,30 @@ static void test_recv_most_fds(void)
     pair_free(p);
 }
 
+/*
+ * A socket that somebody else opened may be one that tells with each message
+ * who sent it. Nobody asks here, and it would take the descriptors' room.
+ */
+static void pair_with_credentials(int fd[2])
+{
+    const int on = 1;
+
+    peer_pair(fd);
+    g_assert_cmpint(setsockopt(fd[0], SOL_SOCKET, SO_PASSCRED, &on,
+                               sizeof(on)), ==, 0);
+}
+
+static void test_recv_credentials(void)
+{
+    Pair *p = pair_new(pair_with_credentials);
+
+    send_pattern(p, 16, 1, 16);
+    take_pattern(&p->chan, 16, 1);
+    g_assert_false(p->chan.lost_fds);
+    check_fds(&p->chan, 16);
+    pair_free(p);
+}
+
 /* More in one receive than the room for control data: MSG_CTRUNC */
 static void test_recv_truncated(void)
 {
@@ -457,6 +481,7 @@ int main(int argc, char **argv)
     peer_add_test("/vfio-user/chan/recv/surplus-closed",
                   test_recv_surplus_closed);
     peer_add_test("/vfio-user/chan/recv/most-fds", test_recv_most_fds);
+    peer_add_test("/vfio-user/chan/recv/credentials", test_recv_credentials);
     peer_add_test("/vfio-user/chan/recv/truncated", test_recv_truncated);
     peer_add_test("/vfio-user/chan/recv/too-many", test_recv_too_many);
     peer_add_test("/vfio-user/chan/recv/eof", test_recv_eof);

@@ -575,6 +575,36 @@ static void test_free_reply_half(void)
     rig_free(rig);
 }
 
+/* A descriptor that is no connection: what the kernel says to it is told. */
+static void pair_unconnected(int fd[2])
+{
+    for (unsigned i = 0; i < 2; i++) {
+        fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        g_assert_cmpint(fd[i], >=, 0);
+    }
+}
+
+static void test_unconnected_receive(void)
+{
+    Rig *rig = rig_new_started(pair_unconnected);
+
+    rig_wait_failed(rig, "cannot receive from the server: ");
+    rig_free(rig);
+}
+
+static void test_unconnected_send(void)
+{
+    Rig *rig = rig_new(pair_unconnected);
+    Call call;
+
+    call_init(&call, rig, 1, 4);
+    call_submit(&call);
+    call_wait_ret(&call, -EPIPE);
+    call_free(&call);
+    rig_wait_failed(rig, "cannot send to the server: ");
+    rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -597,6 +627,8 @@ int main(int argc, char **argv)
     T("free/unused", test_free_unused);
     T("free/leftovers", test_free_leftovers);
     T("free/reply-half", test_free_reply_half);
+    T("unconnected/receive", test_unconnected_receive);
+    T("unconnected/send", test_unconnected_send);
     T("start-failed", test_start_failed);
     T("stop/twice", test_stop_twice);
     T("stop/inside", test_stop_inside);

@@ -168,6 +168,9 @@ VFIO_USER_WIRE_SIZE(struct vfio_user_io_fds, 16);
 #define VFIO_USER_IO_FD_IOREGIONFD  1
 #define VFIO_USER_IO_FD_SHADOW      2
 
+#define VFIO_USER_IO_FD_DATAMATCH   (1u << 0)
+#define VFIO_USER_IO_FD_PIO         (1u << 1)
+
 struct vfio_user_io_fd {
     uint64_t offset;
     uint64_t size;
