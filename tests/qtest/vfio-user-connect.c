@@ -1,13 +1,11 @@
 /*
- * vfio-user qtest: reaching the server
+ * vfio-user qtest: a server whose queue of connections is full
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include <sys/un.h>
-#include "qobject/qdict.h"
-#include "hw/pci/pci_regs.h"
 #include "vfio-user-util.h"
 
 #define IMPATIENT_MS    500
@@ -139,145 +137,8 @@ static void test_drained_queue(void)
     vut_free(t);
 }
 
-/* device_add of a socket address other than a path; NULL or the error */
-static char *G_GNUC_PRINTF(2, 3)
-add_address(VUTest *t, const char *fmt, ...)
-{
-    va_list ap;
-    g_autofree char *address = NULL;
-    QDict *response, *error;
-    char *text = NULL;
-
-    va_start(ap, fmt);
-    address = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    qtest_qmp_send_raw(t->qts, "{\"execute\": \"device_add\", \"arguments\": "
-                       "{\"driver\": \"vfio-user-pci\", \"id\": \"" VUT_ID
-                       "\", \"addr\": \"4\", \"socket\": {%s}}}\n", address);
-    response = qtest_qmp_receive(t->qts);
-    error = qdict_get_qdict(response, "error");
-    if (error) {
-        text = g_strdup(qdict_get_str(error, "desc"));
-    }
-    qobject_unref(response);
-    return text;
-}
-
-static void assert_works(VUTest *t)
-{
-    vut_find(t, VUT_SLOT);
-    g_assert_cmphex(qpci_config_readw(t->dev, PCI_VENDOR_ID), ==,
-                    TS_STANDARD_VENDOR);
-}
-
-static void test_abstract(const void *data)
-{
-    bool tight = *(const bool *)data;
-    VUTest *t = vut_new(&no_device);
-    TestServer *s = ts_new();
-    struct sockaddr_un un = { .sun_family = AF_UNIX };
-    g_autofree char *name = g_path_get_basename(t->dir);
-    g_autofree char *error = NULL;
-    socklen_t len = tight ? offsetof(struct sockaddr_un, sun_path) + 1 +
-                            strlen(name) : sizeof(un);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    memcpy(un.sun_path + 1, name, strlen(name));
-    g_assert(!bind(fd, (struct sockaddr *)&un, len));
-    g_assert(!listen(fd, 1));
-    ts_standard_device(s);
-    g_assert_cmpint(ts_start_listen_fd(s, fd), ==, 0);
-
-    error = add_address(t, "\"type\": \"unix\", \"path\": \"%s\", "
-                        "\"abstract\": true, \"tight\": %s", name,
-                        tight ? "true" : "false");
-    g_assert_cmpstr(error, ==, NULL);
-    assert_works(t);
-    vut_del_by_reset(t, VUT_ID);
-    ts_free(s);
-    vut_free(t);
-}
-
-/* The monitor gets @fd under the name "server"; @fd is closed here. */
-static void give_fd(VUTest *t, int fd)
-{
-    qtest_qmp_fds_assert_success(t->qts, &fd, 1, "{'execute': 'getfd', "
-                                 "'arguments': {'fdname': 'server'}}");
-    close(fd);
-}
-
-static void test_fd(void)
-{
-    VUTest *t = vut_new(&no_device);
-    TestServer *s = ts_new();
-    g_autofree char *error = NULL;
-    int pair[2];
-
-    g_assert(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
-    ts_standard_device(s);
-    g_assert_cmpint(ts_start_fd(s, pair[0]), ==, 0);
-    give_fd(t, pair[1]);
-    error = add_address(t, "\"type\": \"fd\", \"str\": \"server\"");
-    g_assert_cmpstr(error, ==, NULL);
-    assert_works(t);
-    vut_del_by_reset(t, VUT_ID);
-    ts_free(s);
-    vut_free(t);
-}
-
-static int unconnected_socket(void)
-{
-    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-}
-
-/* Connected, but a message is not a piece of a stream there. */
-static int datagram_socket(void)
-{
-    int pair[2];
-
-    g_assert(!socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair));
-    close(pair[0]);
-    return pair[1];
-}
-
-static int internet_socket(void)
-{
-    return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-}
-
-static void test_unfit_fd(const void *data)
-{
-    int (*make)(void) = *(int (*const *)(void))data;
-    VUTest *t = vut_new(&no_device);
-    unsigned fds = vut_nr_fds(qtest_pid(t->qts));
-    g_autofree char *error = NULL;
-
-    give_fd(t, make());
-    error = add_address(t, "\"type\": \"fd\", \"str\": \"server\"");
-    g_assert_nonnull(error);
-    g_assert(strstr(error, "not a connected UNIX stream socket"));
-    vut_wait_nr_fds(t, fds);
-    vut_free(t);
-}
-
 void vut_register_connect(void)
 {
-    static const bool tight[] = { true, false };
-    static int (*const unfit[])(void) = {
-        unconnected_socket, datagram_socket, internet_socket,
-    };
-
     vut_add_test("vfio-user/connect/full-queue", test_full_queue);
     vut_add_test("vfio-user/connect/drained-queue", test_drained_queue);
-    vut_add_data_test("vfio-user/connect/abstract/tight", &tight[0],
-                      test_abstract);
-    vut_add_data_test("vfio-user/connect/abstract/padded", &tight[1],
-                      test_abstract);
-    vut_add_test("vfio-user/connect/fd/connected", test_fd);
-    vut_add_data_test("vfio-user/connect/fd/unconnected", &unfit[0],
-                      test_unfit_fd);
-    vut_add_data_test("vfio-user/connect/fd/datagram", &unfit[1],
-                      test_unfit_fd);
-    vut_add_data_test("vfio-user/connect/fd/internet", &unfit[2],
-                      test_unfit_fd);
 }

@@ -409,6 +409,57 @@ static void test_share_off(void)
     vut_free(t);
 }
 
+/* A server that has the descriptor of guest memory cannot shrink it. */
+static void test_sealed(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .shared_ram = true });
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd",
+                                            (int)qtest_pid(t->qts));
+    GDir *dir = g_dir_open(path, 0, NULL);
+    unsigned sealed = 0;
+    const char *name;
+    TsWindow w;
+
+    g_assert(ts_dma_find(t->s, 64 * MIB, &w));
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *link = g_build_filename(path, name, NULL);
+        struct stat st;
+        int fd;
+
+        if (stat(link, &st) || st.st_dev != w.dev || st.st_ino != w.ino) {
+            continue;
+        }
+        fd = open(link, O_RDWR | O_CLOEXEC);
+        g_assert_cmpint(fd, >=, 0);
+        g_assert_cmpint(ftruncate(fd, 0), ==, -1);
+        g_assert_cmpint(errno, ==, EPERM);
+        close(fd);
+        sealed++;
+    }
+    g_assert_cmpuint(sealed, >, 0);
+    g_dir_close(dir);
+    vut_free(t);
+}
+
+/* Messages go through the guest's IOMMU. This one lets nothing pass. */
+static void test_behind_iommu(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) {
+        .machine = "q35", .shared_ram = true,
+        .args = "-device virtio-iommu-pci,boot-bypass=off",
+    });
+    uint8_t data[16] = { 0 };
+
+    g_assert_cmpuint(ts_dma_nr_windows(t->s), ==, 0);
+    g_assert_cmpint(ts_dma_command(t->s, VFIO_USER_DMA_READ, 64 * MIB,
+                                   sizeof(data), data, sizeof(data)), ==,
+                    EFAULT);
+    g_assert_cmpint(ts_dma_command(t->s, VFIO_USER_DMA_WRITE, 64 * MIB,
+                                   sizeof(data), data, sizeof(data)), ==,
+                    EFAULT);
+    vut_free(t);
+}
+
 static void test_no_warning_for_shared_ram(void)
 {
     VUTest *t = vut_new(&(VUTOptions) {
@@ -565,6 +616,8 @@ void vut_register_dma(void)
     vut_add_test("vfio-user/dma/inside-access/no-crossing",
                  test_inside_access_no_crossing);
     vut_add_test("vfio-user/dma/share-off", test_share_off);
+    vut_add_test("vfio-user/dma/sealed", test_sealed);
+    vut_add_test("vfio-user/dma/behind-iommu", test_behind_iommu);
     vut_add_test("vfio-user/dma/private-ram-warning",
                  test_private_ram_warning);
     vut_add_test("vfio-user/dma/no-warning-for-shared-ram",

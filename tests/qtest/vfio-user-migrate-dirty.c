@@ -12,8 +12,6 @@
 #include "vfio-user-migrate.h"
 
 #define REPORTS     VMT_LOG(REPORT)
-#define RAM_SIZE    (128 * VMT_MIB)
-#define RAM_PAGES   (RAM_SIZE / 4096)
 /* What a QEMU whose guest does nothing makes dirty by itself, and some more */
 #define FEW_PAGES   4000
 
@@ -21,55 +19,6 @@ static const VMTOptions plain = {
     .mig = { .flags = VMT_STOP_COPY, .size = 10000, .data_size = true,
              .logging = true },
 };
-
-/* The source in pre-copy, everything sent. */
-static VMTest *start_held(const VMTOptions *o)
-{
-    VMTest *t = vmt_new(o);
-
-    vmt_hold(t);
-    vmt_start(t);
-    vmt_wait_first_pass(t);
-    return t;
-}
-
-static void finish(VMTest *t)
-{
-    vmt_release(t);
-    vmt_wait_status(t->src, "completed");
-    vmt_wait_running(t->dst);
-}
-
-static int64_t pages_sent(VMTest *t)
-{
-    return vmt_number(t->src, "ram", "normal") +
-           vmt_number(t->src, "ram", "duplicate");
-}
-
-static void fill(uint8_t *buf, size_t len, uint64_t addr)
-{
-    for (size_t i = 0; i < len; i++) {
-        buf[i] = 1 + (addr + i) * 31 % 251;
-    }
-}
-
-static void device_writes(VMTest *t, uint64_t addr, size_t len, TsDmaWay way)
-{
-    g_autofree uint8_t *data = g_malloc(len);
-
-    fill(data, len, addr);
-    g_assert_cmpint(ts_dma_write(t->src->s, addr, data, len, way), ==, 0);
-}
-
-static void assert_at_dst(VMTest *t, uint64_t addr, size_t len)
-{
-    g_autofree uint8_t *data = g_malloc(len);
-    g_autofree uint8_t *there = g_malloc(len);
-
-    fill(data, len, addr);
-    qtest_memread(t->dst->qts, addr, there, len);
-    g_assert_cmpmem(there, len, data, len);
-}
 
 static bool is_logged(const TsWindow *w)
 {
@@ -80,7 +29,7 @@ static bool is_logged(const TsWindow *w)
 
 static void test_start(void)
 {
-    VMTest *t = start_held(&plain);
+    VMTest *t = vmt_start_held(&plain);
     uint64_t mapped = 0, logged = 0;
     TsMigStats stats;
     TsWindow w;
@@ -96,7 +45,7 @@ static void test_start(void)
         logged += stats.ranges[i].length;
     }
     g_assert_cmpuint(mapped, ==, logged);
-    g_assert_cmpuint(mapped, >=, RAM_SIZE - VMT_MIB);
+    g_assert_cmpuint(mapped, >=, VMT_RAM_SIZE - VMT_MIB);
     for (unsigned i = 0; ts_dma_window(t->src->s, i, &w); i++) {
         bool in_range = false;
 
@@ -107,7 +56,7 @@ static void test_start(void)
         }
         g_assert_cmpint(in_range, ==, is_logged(&w));
     }
-    finish(t);
+    vmt_finish(t);
     /* Nobody logs at a destination. */
     g_assert_cmpuint(ts_log_count(t->dst->s, VMT_LOG(STOP)), ==, 0);
     g_assert_cmpuint(ts_log_count(t->dst->s, REPORTS), ==, 0);
@@ -158,10 +107,10 @@ static void assert_reports_fit(VMTest *t)
 
 static void test_reports(void)
 {
-    VMTest *t = start_held(&plain);
+    VMTest *t = vmt_start_held(&plain);
 
     assert_reports_fit(t);
-    finish(t);
+    vmt_finish(t);
     vmt_free(t);
 }
 
@@ -204,8 +153,8 @@ static void test_in_flight(void)
 
     flight = (Flight) { };
     o.setup = setup_flight;
-    t = start_held(&o);
-    finish(t);
+    t = vmt_start_held(&o);
+    vmt_finish(t);
     g_assert_cmpuint(flight.rounds, >=, 2);
     g_assert_cmpuint(flight.alone, ==, 0);
     vmt_free(t);
@@ -225,22 +174,22 @@ static void test_page_size(const void *data)
     int64_t sent;
 
     o.mig.log_page_size = page;
-    t = start_held(&o);
-    sent = pages_sent(t);
-    device_writes(t, 0x2000, 1, TS_DMA_MAPPED);
-    device_writes(t, 5 * VMT_MIB + 123, 10000, TS_DMA_MAPPED);
-    device_writes(t, 64 * VMT_MIB - 1, 2, TS_DMA_MAPPED);
-    device_writes(t, 100 * VMT_MIB + 512, 512, TS_DMA_MAPPED);
-    device_writes(t, RAM_SIZE - 1, 1, TS_DMA_MAPPED);
-    finish(t);
-    assert_at_dst(t, 0x2000, 1);
-    assert_at_dst(t, 5 * VMT_MIB + 123, 10000);
-    assert_at_dst(t, 64 * VMT_MIB - 1, 2);
-    assert_at_dst(t, 100 * VMT_MIB + 512, 512);
-    assert_at_dst(t, RAM_SIZE - 1, 1);
+    t = vmt_start_held(&o);
+    sent = vmt_pages_sent(t);
+    vmt_device_writes(t, 0x2000, 1, TS_DMA_MAPPED);
+    vmt_device_writes(t, 5 * VMT_MIB + 123, 10000, TS_DMA_MAPPED);
+    vmt_device_writes(t, 64 * VMT_MIB - 1, 2, TS_DMA_MAPPED);
+    vmt_device_writes(t, 100 * VMT_MIB + 512, 512, TS_DMA_MAPPED);
+    vmt_device_writes(t, VMT_RAM_SIZE - 1, 1, TS_DMA_MAPPED);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 0x2000, 1);
+    vmt_assert_at_dst(t, 5 * VMT_MIB + 123, 10000);
+    vmt_assert_at_dst(t, 64 * VMT_MIB - 1, 2);
+    vmt_assert_at_dst(t, 100 * VMT_MIB + 512, 512);
+    vmt_assert_at_dst(t, VMT_RAM_SIZE - 1, 1);
     if (page <= 16384) {
         /* Only that, not everything. */
-        g_assert_cmpint(pages_sent(t) - sent, <, FEW_PAGES);
+        g_assert_cmpint(vmt_pages_sent(t) - sent, <, FEW_PAGES);
     }
     vmt_free(t);
 }
@@ -248,17 +197,17 @@ static void test_page_size(const void *data)
 /* The device writes again and again, until it is stopped. */
 static void test_rounds(void)
 {
-    VMTest *t = start_held(&plain);
+    VMTest *t = vmt_start_held(&plain);
 
     for (unsigned i = 0; i < 20; i++) {
         int64_t count = vmt_number(t->src, "ram", "dirty-sync-count");
 
-        device_writes(t, (10 + i) * VMT_MIB, 5000, TS_DMA_MAPPED);
+        vmt_device_writes(t, (10 + i) * VMT_MIB, 5000, TS_DMA_MAPPED);
         VUT_WAIT(vmt_number(t->src, "ram", "dirty-sync-count") > count);
     }
-    finish(t);
+    vmt_finish(t);
     for (unsigned i = 0; i < 20; i++) {
-        assert_at_dst(t, (10 + i) * VMT_MIB, 5000);
+        vmt_assert_at_dst(t, (10 + i) * VMT_MIB, 5000);
     }
     vmt_free(t);
 }
@@ -278,7 +227,7 @@ static int write_at_stop(TestServer *s, TsMessage *request, TsMessage *reply,
     if (words[1] == (VFIO_USER_FEATURE_SET |
                      VFIO_USER_FEATURE_MIG_DEVICE_STATE) &&
         words[2] == VFIO_USER_MIG_STOP) {
-        fill(data, sizeof(data), LAST_AT);
+        vmt_fill(data, sizeof(data), LAST_AT);
         ts_dma_write(s, LAST_AT, data, sizeof(data), TS_DMA_MAPPED);
     }
     return -1;
@@ -295,9 +244,9 @@ static void test_last_write(void)
     VMTest *t;
 
     o.setup = setup_write_at_stop;
-    t = start_held(&o);
-    finish(t);
-    assert_at_dst(t, LAST_AT, LAST_LEN);
+    t = vmt_start_held(&o);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, LAST_AT, LAST_LEN);
     vmt_free(t);
 }
 
@@ -309,13 +258,13 @@ static void check_messages(bool private_ram, bool logging)
 
     o.private_ram = private_ram;
     o.mig.logging = logging;
-    t = start_held(&o);
-    device_writes(t, 33 * VMT_MIB + 7, 20000, TS_DMA_MESSAGE);
+    t = vmt_start_held(&o);
+    vmt_device_writes(t, 33 * VMT_MIB + 7, 20000, TS_DMA_MESSAGE);
     if (private_ram) {
         g_assert_cmpuint(ts_log_count(t->src->s, REPORTS), ==, 0);
     }
-    finish(t);
-    assert_at_dst(t, 33 * VMT_MIB + 7, 20000);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 33 * VMT_MIB + 7, 20000);
     vmt_free(t);
 }
 
@@ -340,7 +289,7 @@ static void test_messages_private_no_logging(void)
 
 static void test_window_goes(void)
 {
-    VMTest *t = start_held(&plain);
+    VMTest *t = vmt_start_held(&plain);
     QPCIDevice *host = qpci_device_find(t->src->bus, QPCI_DEVFN(0, 0));
     QPCIDevice *there = qpci_device_find(t->dst->bus, QPCI_DEVFN(0, 0));
 
@@ -348,11 +297,11 @@ static void test_window_goes(void)
     vmt_set_parameter(t->src, "max-bandwidth", 1000);
     qpci_config_writeb(host, PAM_C0000, PAM_RAM);
     vut_flush(t->src);
-    device_writes(t, 0xc0100, 3000, TS_DMA_MAPPED);
+    vmt_device_writes(t, 0xc0100, 3000, TS_DMA_MAPPED);
     qpci_config_writeb(host, PAM_C0000, 0);
-    finish(t);
+    vmt_finish(t);
     qpci_config_writeb(there, PAM_C0000, PAM_RAM);
-    assert_at_dst(t, 0xc0100, 3000);
+    vmt_assert_at_dst(t, 0xc0100, 3000);
     g_free(host);
     g_free(there);
     vmt_free(t);
@@ -375,7 +324,7 @@ static void setup_max_bitmap(TestServer *s)
 /* No window is larger than what one report can tell about. */
 static void check_split(uint32_t max_xfer, void (*setup)(TestServer *s))
 {
-    VMTest *t = start_held(&(VMTOptions) {
+    VMTest *t = vmt_start_held(&(VMTOptions) {
         .mig = { .flags = VMT_STOP_COPY, .size = 10000, .data_size = true,
                  .logging = true, .max_bitmap = SMALL_BITMAP },
         .max_xfer = max_xfer, .setup = setup, .private_ram = true,
@@ -388,13 +337,13 @@ static void check_split(uint32_t max_xfer, void (*setup)(TestServer *s))
     g_assert_cmphex(w.addr, ==, SMALL_WINDOW);
     g_assert_cmphex(w.size, ==, SMALL_WINDOW);
     assert_reports_fit(t);
-    device_writes(t, SMALL_WINDOW - 5000, 5000, TS_DMA_MAPPED);
-    device_writes(t, SMALL_WINDOW, 5000, TS_DMA_MAPPED);
-    device_writes(t, BIG_RAM - 5000, 5000, TS_DMA_MAPPED);
-    finish(t);
-    assert_at_dst(t, SMALL_WINDOW - 5000, 5000);
-    assert_at_dst(t, SMALL_WINDOW, 5000);
-    assert_at_dst(t, BIG_RAM - 5000, 5000);
+    vmt_device_writes(t, SMALL_WINDOW - 5000, 5000, TS_DMA_MAPPED);
+    vmt_device_writes(t, SMALL_WINDOW, 5000, TS_DMA_MAPPED);
+    vmt_device_writes(t, BIG_RAM - 5000, 5000, TS_DMA_MAPPED);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, SMALL_WINDOW - 5000, 5000);
+    vmt_assert_at_dst(t, SMALL_WINDOW, 5000);
+    vmt_assert_at_dst(t, BIG_RAM - 5000, 5000);
     vmt_free(t);
 }
 
@@ -410,26 +359,21 @@ static void test_split_by_max_bitmap(void)
 
 /* What is not known -------------------------------------------------------- */
 
-static void assert_all_sent_again(VMTest *t, int64_t sent)
-{
-    g_assert_cmpint(pages_sent(t) - sent, >=, RAM_PAGES - VMT_MIB / 4096);
-}
-
 static void test_report_refused(void)
 {
     static const TsMigFail refuse = {
         .kind = TS_FAIL_REFUSE, .point = TS_AT_LOG_REPORT, .error = EINVAL,
     };
-    VMTest *t = start_held(&plain);
+    VMTest *t = vmt_start_held(&plain);
     g_autofree char *log = NULL;
-    int64_t sent = pages_sent(t);
+    int64_t sent = vmt_pages_sent(t);
 
     ts_mig_fail(t->src->s, &refuse);
-    device_writes(t, 40 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    vmt_device_writes(t, 40 * VMT_MIB, 10000, TS_DMA_MAPPED);
     g_assert(ts_mig_wait_failed(t->src->s, 10));
-    finish(t);
-    assert_at_dst(t, 40 * VMT_MIB, 10000);
-    assert_all_sent_again(t, sent);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 40 * VMT_MIB, 10000);
+    vmt_assert_all_sent_again(t, sent);
     log = vut_stderr(t->src);
     g_assert_cmpuint(vut_occurrences(log, "no report of dirty pages"), ==, 1);
     g_assert(strstr(log, VUT_ID) && strstr(log, "Invalid argument"));
@@ -442,17 +386,17 @@ static void test_report_refused_once(void)
     static const TsMigFail refuse = {
         .kind = TS_FAIL_REFUSE, .point = TS_AT_LOG_REPORT, .times = 1,
     };
-    VMTest *t = start_held(&plain);
+    VMTest *t = vmt_start_held(&plain);
     TsMigStats before, after;
 
     ts_mig_fail(t->src->s, &refuse);
     g_assert(ts_mig_wait_failed(t->src->s, 1));
     ts_mig_stats(t->src->s, &before);
-    device_writes(t, 41 * VMT_MIB, 10000, TS_DMA_MAPPED);
-    finish(t);
+    vmt_device_writes(t, 41 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    vmt_finish(t);
     ts_mig_stats(t->src->s, &after);
     g_assert_cmpuint(after.nr_reports, >, before.nr_reports);
-    assert_at_dst(t, 41 * VMT_MIB, 10000);
+    vmt_assert_at_dst(t, 41 * VMT_MIB, 10000);
     vmt_free(t);
 }
 
@@ -466,12 +410,12 @@ static void test_report_hangs(void)
     VMTest *t;
 
     o.device = ",x-msg-timeout-ms=200";
-    t = start_held(&o);
+    t = vmt_start_held(&o);
     ts_mig_fail(t->src->s, &hang);
-    device_writes(t, 42 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    vmt_device_writes(t, 42 * VMT_MIB, 10000, TS_DMA_MAPPED);
     g_assert(ts_mig_wait_failed(t->src->s, 1));
-    finish(t);
-    assert_at_dst(t, 42 * VMT_MIB, 10000);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 42 * VMT_MIB, 10000);
     vut_wait_stderr(t->src, "no report of dirty pages");
     vmt_free(t);
 }
@@ -485,12 +429,12 @@ static void test_no_logging(void)
 
     o.mig.logging = false;
     o.device = ",enable-migration=on";
-    t = start_held(&o);
-    sent = pages_sent(t);
-    device_writes(t, 43 * VMT_MIB, 10000, TS_DMA_MAPPED);
-    finish(t);
-    assert_at_dst(t, 43 * VMT_MIB, 10000);
-    assert_all_sent_again(t, sent);
+    t = vmt_start_held(&o);
+    sent = vmt_pages_sent(t);
+    vmt_device_writes(t, 43 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 43 * VMT_MIB, 10000);
+    vmt_assert_all_sent_again(t, sent);
     g_assert_cmpuint(ts_log_count(t->src->s, REPORTS), ==, 0);
     g_assert_cmpuint(ts_log_count(t->src->s, VMT_LOG(STOP)), ==, 0);
     vmt_free(t);
@@ -520,66 +464,13 @@ static void test_tracking_off(void)
     int64_t sent;
 
     o.device = ",enable-migration=on,x-device-dirty-page-tracking=off";
-    t = start_held(&o);
-    sent = pages_sent(t);
-    device_writes(t, 44 * VMT_MIB, 10000, TS_DMA_MAPPED);
-    finish(t);
-    assert_at_dst(t, 44 * VMT_MIB, 10000);
-    assert_all_sent_again(t, sent);
+    t = vmt_start_held(&o);
+    sent = vmt_pages_sent(t);
+    vmt_device_writes(t, 44 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 44 * VMT_MIB, 10000);
+    vmt_assert_all_sent_again(t, sent);
     g_assert_cmpuint(ts_log_count(t->src->s, REPORTS), ==, 0);
-    vmt_free(t);
-}
-
-/* START that goes wrong ---------------------------------------------------- */
-
-static void assert_failed_with(VMTest *t, const char *text)
-{
-    g_autofree char *error = NULL;
-
-    vmt_wait_status(t->src, "failed");
-    error = vmt_error(t->src);
-    if (!strstr(error, text) || !strstr(error, VUT_ID)) {
-        g_error("'%s' and '" VUT_ID "' are not in: %s", text, error);
-    }
-    vmt_wait_running(t->src);
-}
-
-static void test_start_refused(void)
-{
-    static const TsMigFail refuse = {
-        .kind = TS_FAIL_REFUSE, .point = TS_AT_LOG_START, .times = 1,
-        .error = ENOMEM,
-    };
-    VMTest *t = vmt_new(&plain);
-
-    ts_mig_fail(t->src->s, &refuse);
-    vmt_start(t);
-    assert_failed_with(t, "Cannot allocate memory");
-    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_RUNNING));
-    g_assert_cmpuint(ts_log_count(t->src->s, VMT_LOG(STOP)), ==, 0);
-    /* The next try is a new one. */
-    qtest_set_expected_status(t->dst->qts, 1);
-    qtest_wait_qemu(t->dst->qts);
-    vmt_replace_dst(t);
-    vmt_migrate(t);
-    vmt_free(t);
-}
-
-static void test_start_bad_page(void)
-{
-    static const TsMove bad = {
-        .kind = TS_MOVE_PATCH, .command = VFIO_USER_DEVICE_FEATURE,
-        .index = VFIO_USER_FEATURE_DMA_LOGGING_START, .a = 8, .b = 3000,
-        .width = 8,
-    };
-    VMTest *t = vmt_new(&plain);
-
-    ts_add_move(t->src->s, &bad);
-    vmt_start(t);
-    assert_failed_with(t, "page size 3000");
-    vut_wait_stderr(t->src, "device lost");
-    qtest_set_expected_status(t->dst->qts, 1);
-    qtest_wait_qemu(t->dst->qts);
     vmt_free(t);
 }
 
@@ -596,7 +487,7 @@ static const TsMove bad_reports[] = {
 static void test_bad_report(const void *data)
 {
     TsMove bad = *(const TsMove *)data;
-    VMTest *t = start_held(&plain);
+    VMTest *t = vmt_start_held(&plain);
 
     bad.command = VFIO_USER_DEVICE_FEATURE;
     bad.index = VFIO_USER_FEATURE_DMA_LOGGING_REPORT;
@@ -636,8 +527,6 @@ void vut_register_migrate_dirty(void)
     T("no-logging/on", test_no_logging);
     T("no-logging/auto", test_no_logging_auto);
     T("tracking-off", test_tracking_off);
-    T("start-refused", test_start_refused);
-    T("start-bad-page", test_start_bad_page);
     for (unsigned i = 0; i < ARRAY_SIZE(bad_reports); i++) {
         g_autofree char *path = g_strdup_printf(
             "vfio-user/migrate/dirty/bad-report/%u", i);

@@ -21,7 +21,10 @@ int main(int argc, char **argv)
     vut_register_migrate_offer();
     vut_register_migrate();
     vut_register_migrate_load();
+    vut_register_migrate_ioeventfd();
     vut_register_migrate_dirty();
+    vut_register_migrate_log();
     vut_register_migrate_fail();
+    vut_register_migrate_late();
     return g_test_run();
 }

@@ -48,6 +48,7 @@ static VUTest *new_side(VMTest *t, const char *args)
         .args = args,
         .device = t->o.device,
         .setup = setup,
+        .bare = t->o.bare,
         .shared_ram = !t->o.private_ram,
         .stderr_file = true,
     });
@@ -224,6 +225,60 @@ void vmt_wait_first_pass(VMTest *t)
 {
     VUT_WAIT(has_status(t->src, "active") &&
              vmt_number(t->src, "ram", "dirty-sync-count") >= 3);
+}
+
+VMTest *vmt_start_held(const VMTOptions *o)
+{
+    VMTest *t = vmt_new(o);
+
+    vmt_hold(t);
+    vmt_start(t);
+    vmt_wait_first_pass(t);
+    return t;
+}
+
+void vmt_finish(VMTest *t)
+{
+    vmt_release(t);
+    vmt_wait_status(t->src, "completed");
+    vmt_wait_running(t->dst);
+}
+
+int64_t vmt_pages_sent(VMTest *t)
+{
+    return vmt_number(t->src, "ram", "normal") +
+           vmt_number(t->src, "ram", "duplicate");
+}
+
+void vmt_assert_all_sent_again(VMTest *t, int64_t sent)
+{
+    g_assert_cmpint(vmt_pages_sent(t) - sent, >=,
+                    (VMT_RAM_SIZE - VMT_MIB) / 4096);
+}
+
+void vmt_fill(uint8_t *buf, size_t len, uint64_t addr)
+{
+    for (size_t i = 0; i < len; i++) {
+        buf[i] = 1 + (addr + i) * 31 % 251;
+    }
+}
+
+void vmt_device_writes(VMTest *t, uint64_t addr, size_t len, TsDmaWay way)
+{
+    g_autofree uint8_t *data = g_malloc(len);
+
+    vmt_fill(data, len, addr);
+    g_assert_cmpint(ts_dma_write(t->src->s, addr, data, len, way), ==, 0);
+}
+
+void vmt_assert_at_dst(VMTest *t, uint64_t addr, size_t len)
+{
+    g_autofree uint8_t *data = g_malloc(len);
+    g_autofree uint8_t *there = g_malloc(len);
+
+    vmt_fill(data, len, addr);
+    qtest_memread(t->dst->qts, addr, there, len);
+    g_assert_cmpmem(there, len, data, len);
 }
 
 void vmt_expect_source_goes_on(VMTest *t, const char *status)

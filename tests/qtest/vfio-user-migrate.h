@@ -17,6 +17,9 @@
 #define VMT_KIB         1024ull
 #define VMT_MIB         (1024 * VMT_KIB)
 
+/* Of both sides, unless a test says otherwise */
+#define VMT_RAM_SIZE    (128 * VMT_MIB)
+
 /* As TsMatch: changes of state, and the three features of dirty logging */
 #define VMT_SET_STATE   ((TsMatch) { VFIO_USER_DEVICE_FEATURE, \
                                      VFIO_USER_FEATURE_MIG_DEVICE_STATE, -1 })
@@ -29,6 +32,7 @@
  * @max_xfer: max_data_xfer_size, enforced; 0: 1 MiB
  * @device: more properties, beginning with a comma
  * @setup: shapes each server further
+ * @bare: the servers are not made standard devices first
  * The others as in VUTOptions.
  */
 typedef struct VMTOptions {
@@ -40,6 +44,7 @@ typedef struct VMTOptions {
     const char *device;
     void (*setup)(TestServer *s);
     bool private_ram;
+    bool bare;
 } VMTOptions;
 
 typedef struct VMTest {
@@ -83,6 +88,17 @@ void vmt_release(VMTest *t);
 /* Guest RAM was sent as a whole at least once. Only while held. */
 void vmt_wait_first_pass(VMTest *t);
 
+/* Both sides with the source in pre-copy, everything sent; and its end. */
+VMTest *vmt_start_held(const VMTOptions *o);
+void vmt_finish(VMTest *t);
+/* Pages of RAM that the source has sent; since @sent nearly all once more. */
+int64_t vmt_pages_sent(VMTest *t);
+void vmt_assert_all_sent_again(VMTest *t, int64_t sent);
+/* What the source's device writes to memory; it came to the destination. */
+void vmt_fill(uint8_t *buf, size_t len, uint64_t addr);
+void vmt_device_writes(VMTest *t, uint64_t addr, size_t len, TsDmaWay way);
+void vmt_assert_at_dst(VMTest *t, uint64_t addr, size_t len);
+
 /*
  * The destination fails: QEMU ends with status 1 and @text on stderr. The
  * source's migration is "failed", the source and its device run.
@@ -99,7 +115,10 @@ uint64_t vmt_state_seq(TestServer *s, unsigned state, unsigned nth);
 void vut_register_migrate(void);
 void vut_register_migrate_offer(void);
 void vut_register_migrate_load(void);
+void vut_register_migrate_ioeventfd(void);
 void vut_register_migrate_dirty(void);
 void vut_register_migrate_fail(void);
+void vut_register_migrate_log(void);
+void vut_register_migrate_late(void);
 
 #endif /* TESTS_QTEST_VFIO_USER_MIGRATE_H */

@@ -21,11 +21,19 @@ int main(int argc, char **argv)
         return 77;
     }
     vut_register_connect();
+    vut_register_socket();
     vut_register_realize();
     vut_register_region();
     vut_register_dma();
     vut_register_irq();
+    vut_register_ioeventfd();
+    vut_register_odd();
+    vut_register_options();
     vut_register_plug();
+    vut_register_errors();
+    vut_register_many();
+    vut_register_peer();
+    vut_register_iommu();
     vut_register_bad();
     ret = g_test_run();
     vut_finish_bad();

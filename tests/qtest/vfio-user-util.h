@@ -105,11 +105,19 @@ void vut_add_data_test(const char *path, const void *data,
                        void (*fn)(const void *data));
 
 void vut_register_connect(void);
+void vut_register_socket(void);
 void vut_register_realize(void);
 void vut_register_region(void);
 void vut_register_dma(void);
 void vut_register_irq(void);
+void vut_register_ioeventfd(void);
+void vut_register_odd(void);
+void vut_register_options(void);
 void vut_register_plug(void);
+void vut_register_errors(void);
+void vut_register_many(void);
+void vut_register_peer(void);
+void vut_register_iommu(void);
 void vut_register_bad(void);
 /* After the tests: ends the QEMU that they shared. */
 void vut_finish_bad(void);

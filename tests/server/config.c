@@ -55,7 +55,9 @@ void ts_config_init(TestServer *s)
 
 void ts_config_free(TestServer *s)
 {
-    g_free(s->config);
+    if (!ts_state_has(s, s->config)) {
+        g_free(s->config);
+    }
     g_free(s->config_wmask);
 }
 
@@ -117,7 +119,7 @@ TsRegion *ts_add_bar(TestServer *s, unsigned bar, uint64_t size,
     } else {
         config_put(s->config, off, (flags & TS_BAR_64 ? 4 : 0) |
                    (flags & TS_BAR_PREFETCH ? 8 : 0), 4);
-        config_put(s->config_wmask, off, mask & ~0xfu,
+        config_put(s->config_wmask, off, mask & ~0xfull,
                    flags & TS_BAR_64 ? 8 : 4);
     }
     return ts_region(s, bar, size, VFIO_USER_REGION_READABLE |

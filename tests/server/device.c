@@ -68,6 +68,7 @@ static int device_reset(TestServer *s, TsMessage *request)
     }
     ts_mig_reset(s);
     ts_engine_reset(s);
+    ts_disk_reset(s);
     ts_lock(s);
     s->nr_resets++;
     ts_changed_locked(s);
@@ -91,7 +92,7 @@ static int device_builtin(TestServer *s, TsMessage *request,
     case VFIO_USER_DEVICE_GET_REGION_INFO:
         return ts_region_get_info(s, request, reply);
     case VFIO_USER_DEVICE_GET_REGION_IO_FDS:
-        return ts_region_get_io_fds(s, request, reply);
+        return ts_get_io_fds(s, request, reply);
     case VFIO_USER_DEVICE_GET_IRQ_INFO:
         return ts_irq_get_info(s, request, reply);
     case VFIO_USER_DEVICE_SET_IRQS:
@@ -136,14 +137,19 @@ int ts_device_dispatch(TestServer *s, TsMessage *request, TsMessage *reply)
 
 int ts_device_start(TestServer *s)
 {
-    return ts_region_start(s);
+    int err = ts_region_start(s);
+
+    return err ? err : ts_disk_start(s);
 }
 
 void ts_device_free(TestServer *s)
 {
     ts_engine_free(s);
+    ts_disk_free(s);
     ts_mig_free(s);
     ts_region_free(s);
+    ts_io_fds_free(s);
     ts_config_free(s);
     ts_irq_free(s);
+    ts_state_free(s);
 }

@@ -17,6 +17,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
+#include <linux/magic.h>
 #include <unistd.h>
 #include "internal.h"
 
@@ -57,27 +59,37 @@ static TsWindow *dma_covering(TestServer *s, uint64_t addr, uint64_t len)
     return w;
 }
 
+/* What mmap() and munmap() of the file want to be multiples. */
+static uint64_t dma_page_size(int fd)
+{
+    struct statfs fs;
+
+    return !fstatfs(fd, &fs) && fs.f_type == HUGETLBFS_MAGIC ?
+           fs.f_bsize : sysconf(_SC_PAGESIZE);
+}
+
 static int dma_map_fd(TsWindow *w, int fd)
 {
-    uint64_t page = sysconf(_SC_PAGESIZE);
+    uint64_t page = dma_page_size(fd);
     uint64_t skip = w->offset % page;
     int prot = (w->flags & VFIO_USER_DMA_READABLE ? PROT_READ : 0) |
                (w->flags & VFIO_USER_DMA_WRITEABLE ? PROT_WRITE : 0);
     struct stat st;
+    uint64_t len;
     void *base;
 
     if (fstat(fd, &st)) {
         return errno;
     }
-    base = mmap(NULL, w->size + skip, prot, MAP_SHARED, fd,
-                w->offset - skip);
+    len = (w->size + skip + page - 1) / page * page;
+    base = mmap(NULL, len, prot, MAP_SHARED, fd, w->offset - skip);
     if (base == MAP_FAILED) {
         return errno;
     }
     w->dev = st.st_dev;
     w->ino = st.st_ino;
     w->map_base = base;
-    w->map_len = w->size + skip;
+    w->map_len = len;
     w->ptr = w->map_base + skip;
     return 0;
 }

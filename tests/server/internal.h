@@ -44,6 +44,8 @@ struct TestServer {
     TsIrqIndex irqs[TS_NR_IRQS];
     TsIoFd io_fds[TS_NR_REGIONS][TS_MAX_IO_FDS];
     unsigned nr_io_fds[TS_NR_REGIONS];
+    uint8_t *io_shadow;             /* NULL: no shadows */
+    int io_shadow_fd;
     struct {
         TsHandler *fn;
         void *opaque;
@@ -53,6 +55,8 @@ struct TestServer {
     bool message_only;
     struct TsMigration *mig;        /* NULL: cannot be migrated */
     struct TsEngine *engine;        /* NULL: another device */
+    struct TsDisk *disk;            /* likewise */
+    struct TsState *state;          /* NULL: not kept */
     int no_features;        /* errno or TS_CLOSE, without mig */
     uint8_t *config;        /* 4096 bytes; also region 7's content */
     uint8_t *config_wmask;
@@ -124,7 +128,6 @@ void ts_device_free(TestServer *s);
 int ts_region_start(TestServer *s);
 void ts_region_free(TestServer *s);
 int ts_region_get_info(TestServer *s, TsMessage *request, TsMessage *reply);
-int ts_region_get_io_fds(TestServer *s, TsMessage *request, TsMessage *reply);
 int ts_region_read(TestServer *s, TsMessage *request, TsMessage *reply);
 int ts_region_write(TestServer *s, TsMessage *request, TsMessage *reply);
 int ts_region_write_multi(TestServer *s, TsMessage *request,
@@ -167,6 +170,10 @@ void ts_dirty_window_added_locked(TestServer *s, TsWindow *w);
 void ts_dirty_mark(TestServer *s, TsWindow *w, uint64_t addr, size_t len);
 void ts_dirty_client_gone(TestServer *s);
 
+/* ioeventfd.c */
+int ts_get_io_fds(TestServer *s, TsMessage *request, TsMessage *reply);
+void ts_io_fds_free(TestServer *s);
+
 /* engine.c */
 /* When the engine wants to work (monotonic us); INT64_MAX: never. */
 int64_t ts_engine_due(TestServer *s, int64_t now);
@@ -177,6 +184,18 @@ void ts_engine_save(TestServer *s, GByteArray *blob);
 /* Whether the state fits; nothing is changed if not. */
 bool ts_engine_load(TestServer *s, const GByteArray *blob);
 size_t ts_engine_state_len(TestServer *s);
+
+/* state.c: with ts_keep_state() only, but the last two */
+int ts_state_start(TestServer *s);
+bool ts_state_has(TestServer *s, const void *p);
+void ts_state_free(TestServer *s);
+
+/* disk.c, as engine.c */
+int ts_disk_start(TestServer *s);
+int64_t ts_disk_due(TestServer *s, int64_t now);
+void ts_disk_work(TestServer *s);
+void ts_disk_reset(TestServer *s);
+void ts_disk_free(TestServer *s);
 
 /* mischief.c: sends the reply, or what the moves make of it. */
 int ts_mischief_send(TestServer *s, int index, TsMessage *reply);

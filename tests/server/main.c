@@ -6,6 +6,8 @@
  * Follows the conventions of vhost-user's backends: it stays in the
  * foreground, ends on SIGTERM, and takes --socket-path=PATH or --fd=N. Once
  * the socket listens it says so in a line on stdout, for a script to wait on.
+ * With --state it may be killed at any moment: the next one with the same file
+ * goes on where it was, and takes the place of the socket that it left.
  */
 
 #ifndef _GNU_SOURCE
@@ -20,12 +22,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "script.h"
-#include "server.h"
+#include "server-disk.h"
 
 typedef struct Options {
     char *socket_path;
     int fd;
-    char *config;
+    char *config, *state;
     char **set;
     gboolean log, list, once;
 } Options;
@@ -59,6 +61,9 @@ static char *describe(TestServer *s, const Options *o)
     }
     if (!error && !o->config && !o->set) {
         ts_standard_device(s);
+    }
+    if (!error && o->state) {
+        ts_keep_state(s, o->state);
     }
     return error;
 }
@@ -128,6 +133,9 @@ static bool parse(int argc, char **argv, Options *o)
           "Describe the device with the lines of this file", "FILE" },
         { "set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o->set,
           "One such line; may be repeated", "LINE" },
+        { "state", 0, 0, G_OPTION_ARG_FILENAME, &o->state,
+          "Keep the device's state in this file: a server that was killed "
+          "is followed by one that goes on", "FILE" },
         { "log", 'l', 0, G_OPTION_ARG_NONE, &o->log,
           "Print what came to stderr at the end", NULL },
         { "list-mischief", 0, 0, G_OPTION_ARG_NONE, &o->list,
@@ -177,6 +185,7 @@ int main(int argc, char **argv)
     ret = serve(s, &o);
     g_free(o.socket_path);
     g_free(o.config);
+    g_free(o.state);
     g_strfreev(o.set);
     return ret;
 }

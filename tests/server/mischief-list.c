@@ -80,6 +80,12 @@
 #define REGION_FD(idx, kind_) \
     R(idx, CALL, .call = ts_call_fd, .opaque = (char *)kind_)
 #define CALL_N(fn, n)   CALL, .call = fn, .opaque = (void *)(intptr_t)(n)
+#define IO(name, expect, says, what, ...) \
+    ROW(name, expect, says, .setup = ts_setup_io_fds, \
+        WITH(REPLY(DEVICE_GET_REGION_IO_FDS, 0, what, __VA_ARGS__)))
+#define IO_PUT(name, expect, says, at, value, bytes) \
+    IO(name, expect, says, PATCH, PUT(at, value, bytes))
+#define BY_MESSAGES     "sub-regions of region 0 cannot be signalled"
 #define MIG(name, expect, says, feature, what, ...) \
     ROW(name, expect, says, .setup = ts_setup_migration, \
         WITH(REPLY(DEVICE_FEATURE, feature, what, __VA_ARGS__)))
@@ -292,7 +298,8 @@ const TsMischief ts_mischiefs[] = {
     BAD("region-unanswered", "region 5: DEVICE_GET_REGION_INFO failed: *"
         LATE, R(5, DROP)),
     /* Whichever of the two sockets is looked at first */
-    BAD("region-closed", "region *: DEVICE_GET_REGION_INFO failed: *" CLOSED,
+    /* All questions are on their way: any of them may be the first to know. */
+    BAD("region-closed", "DEVICE_GET_*INFO failed: *" CLOSED,
         R(3, CLOSE)),
     BAD("region-index", "REGION_INFO: region 0: answer is about region 5",
         R(0, PATCH, PUT(RI_INDEX, 5, 4))),
@@ -515,8 +522,65 @@ const TsMischief ts_mischiefs[] = {
         Q(0, PAD, .a = 1)),
     BAD("irq-refused", "interrupt index 4: *_IRQ_INFO failed: Invalid",
         Q(4, ERROR, .a = EINVAL)),
-    BAD("irq-closed", "interrupt index *: DEVICE_GET_IRQ_INFO failed: *" CLOSED,
+    BAD("irq-closed", "DEVICE_GET_*INFO failed: *" CLOSED,
         Q(1, CLOSE)),
+
+    FINE_SETUP("io-fds", ts_setup_io_fds),
+    IO("io-fds-refused", HARMLESS, NULL, ERROR, .a = ENOTSUP),
+    IO("io-fds-unanswered", HARMLESS, "leaves questions for ioeventfds", DROP),
+    IO("io-fds-closed", REFUSED, "failed: *" CLOSED, CLOSE),
+    IO("io-fds-truncated", REFUSED, "failed: *" CLOSED, TRUNCATE, .a = 60),
+    IO("io-fds-twice", REFUSED, "a reply to nothing", TWICE),
+    IO("io-fds-empty", REFUSED, "payload of 0 bytes", CUT, .a = 0),
+    IO("io-fds-short", REFUSED, "payload of 15 bytes", CUT, .a = 15),
+    IO("io-fds-half", REFUSED, "payload of 100 bytes is too short", CUT,
+       .a = 100),
+    IO("io-fds-long", HARMLESS, NULL, PAD, .a = 8),
+    IO("io-fds-huge", REFUSED, "larger than the request", PAD, .a = 4096),
+    IO("io-fds-all-ones", REFUSED, "region 4294967295, not 0",
+       CALL_N(ts_call_all_ones, 0)),
+    IO("io-fds-entries-all-ones", REFUSED, "outside the region",
+       CALL_N(ts_call_all_ones, 16)),
+    IO_PUT("io-fds-other-region", REFUSED, "about region 1, not 0", 8, 1, 4),
+    IO_PUT("io-fds-argsz-0", REFUSED, "in argsz 0", 0, 0, 4),
+    IO_PUT("io-fds-argsz-max", REFUSED, "in argsz 4294967295", 0, -1, 4),
+    IO("io-fds-argsz-grows", REFUSED, "keeps growing", CALL,
+       .call = ts_call_grow_argsz),
+    IO_PUT("io-fds-argsz-odd", REFUSED, "does not fit 3", 0, 159, 4),
+    IO_PUT("io-fds-none", HARMLESS, NULL, 12, 0, 4),
+    IO_PUT("io-fds-more", REFUSED, "does not fit 4", 12, 4, 4),
+    IO_PUT("io-fds-many", REFUSED, "257 sub-regions", 12, 257, 4),
+    IO_PUT("io-fds-max", REFUSED, "4294967295 sub-regions", 12, -1, 4),
+    IO_PUT("io-fds-outside", REFUSED, "0x1000+0x4 is outside", 16, 0x1000, 8),
+    IO_PUT("io-fds-wraps", REFUSED, "is outside the region", 16, -4, 8),
+    IO_PUT("io-fds-too-long", REFUSED, "0x100+0xf01 is", 24, 0xf01, 8),
+    IO_PUT("io-fds-index", REFUSED, "names descriptor 4, 4 came", 32, 4, 4),
+    IO_PUT("io-fds-index-max", REFUSED, "descriptor 4294967295", 32, -1, 4),
+    IO_PUT("io-fds-shadow-index", REFUSED, "descriptor 9 for its shadow",
+           140, 9, 4),
+    IO("io-fds-no-fds", REFUSED, "descriptor 0, 0 came", NO_FDS),
+    IO("io-fds-more-fds", HARMLESS, NULL, EXTRA_FDS, .a = 3),
+    IO("io-fds-too-many-fds", REFUSED, "more descriptors than", EXTRA_FDS,
+       .a = VFIO_USER_MAX_MSG_FDS),
+    IO_PUT("io-fds-same-write", REFUSED, "two sub-regions at 0x104", 16, 0x104,
+           8),
+    IO_PUT("io-fds-same-match", REFUSED, "two sub-regions at 0x104", 112,
+           0x104, 8),
+    IO_PUT("io-fds-match-any-size", REFUSED, "writes of any size", 72, 0, 8),
+    IO_PUT("io-fds-size-3", HARMLESS, BY_MESSAGES, 24, 3, 8),
+    IO_PUT("io-fds-size-page", HARMLESS, BY_MESSAGES, 24, 0xf00, 8),
+    IO_PUT("io-fds-unaligned", HARMLESS, BY_MESSAGES, 16, 0x102, 8),
+    IO_PUT("io-fds-ioregionfd", HARMLESS, BY_MESSAGES, 36, 1, 4),
+    IO_PUT("io-fds-unknown-type", HARMLESS, BY_MESSAGES, 36, 7, 4),
+    IO_PUT("io-fds-unknown-flag", HARMLESS, BY_MESSAGES, 40, 8, 4),
+    IO_PUT("io-fds-port-flag", HARMLESS, NULL, 40, 2, 4),
+    IO_PUT("io-fds-match-too-wide", HARMLESS, BY_MESSAGES, 96, 1ull << 32, 8),
+    IO_PUT("io-fds-shadow-unaligned", HARMLESS, BY_MESSAGES, 144, 0x10a, 8),
+    IO_PUT("io-fds-shadow-beyond", HARMLESS, BY_MESSAGES, 144, 0x2000, 8),
+    IO_PUT("io-fds-shadow-max", HARMLESS, BY_MESSAGES, 144, -8, 8),
+    /* Descriptors of the wrong kind in each other's place */
+    IO_PUT("io-fds-shadow-as-eventfd", HARMLESS, BY_MESSAGES, 32, 3, 4),
+    IO_PUT("io-fds-eventfd-as-shadow", HARMLESS, BY_MESSAGES, 140, 0, 4),
 
     FINE_SETUP("mig-absent-einval", ts_setup_mig_absent_einval),
     FINE_SETUP("mig-absent-eopnotsupp", ts_setup_mig_absent_eopnotsupp),

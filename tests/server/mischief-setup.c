@@ -54,6 +54,14 @@ void ts_setup_not_resettable(TestServer *s)
     s->info.flags &= ~VFIO_USER_DEVICE_RESETTABLE;
 }
 
+/* Entries of 48 bytes at 16, 64 and 112; descriptors 0, 1, 2 and 3. */
+void ts_setup_io_fds(TestServer *s)
+{
+    ts_add_io_fd(s, 0, 0x100, 4);
+    ts_io_fd_match(ts_add_io_fd(s, 0, 0x104, 4), 1);
+    ts_io_fd_shadow(s, ts_add_io_fd(s, 0, 0x108, 4), 0x108);
+}
+
 /* A second one behind the first, alike. */
 void ts_setup_two_msix(TestServer *s)
 {

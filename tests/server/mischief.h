@@ -22,6 +22,7 @@ TsSetup ts_setup_ext_cap_low;
 TsSetup ts_setup_no_caps;
 TsSetup ts_setup_not_resettable;
 TsSetup ts_setup_two_msix;
+TsSetup ts_setup_io_fds;
 TsSetup ts_setup_migration;
 TsSetup ts_setup_mig_flags_none;
 TsSetup ts_setup_mig_flags_unknown;

@@ -14,7 +14,6 @@
 #endif
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include "internal.h"
@@ -71,6 +70,9 @@ static int region_start_one(TsRegion *r, GByteArray *content)
 
 int ts_region_start(TestServer *s)
 {
+    if (s->state) {
+        return ts_state_start(s);
+    }
     for (unsigned i = 0; i < TS_NR_REGIONS; i++) {
         if (s->regions[i].size && i != VFIO_USER_REGION_CONFIG) {
             int err = region_start_one(&s->regions[i], s->content[i]);
@@ -88,7 +90,8 @@ void ts_region_free(TestServer *s)
     for (unsigned i = 0; i < TS_NR_REGIONS; i++) {
         TsRegion *r = &s->regions[i];
 
-        if (r->mem && i != VFIO_USER_REGION_CONFIG) {
+        if (r->mem && i != VFIO_USER_REGION_CONFIG &&
+            !ts_state_has(s, r->mem)) {
             munmap(r->mem, r->size);
         }
         if (r->fd >= 0) {
@@ -96,9 +99,6 @@ void ts_region_free(TestServer *s)
         }
         if (s->content[i]) {
             g_byte_array_unref(s->content[i]);
-        }
-        for (unsigned j = 0; j < s->nr_io_fds[i]; j++) {
-            close(s->io_fds[i][j].fd);
         }
     }
 }
@@ -177,57 +177,6 @@ int ts_region_get_info(TestServer *s, TsMessage *request, TsMessage *reply)
     }
     if (r->fd >= 0) {
         ts_message_add_fd(reply, r->fd);
-    }
-    return 0;
-}
-
-int ts_add_io_fd(TestServer *s, unsigned region, uint64_t offset,
-                 uint64_t size, uint32_t flags, uint64_t datamatch)
-{
-    unsigned i = s->nr_io_fds[region]++;
-    TsIoFd *io = &s->io_fds[region][i];
-
-    g_assert(i < TS_MAX_IO_FDS && !s->started);
-    io->entry = (struct vfio_user_io_fd) {
-        .offset = offset,
-        .size = size,
-        .fd_index = i,
-        .type = VFIO_USER_IO_FD_IOEVENTFD,
-        .flags = flags,
-        .data = datamatch,
-    };
-    io->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    g_assert(io->fd >= 0);
-    return io->fd;
-}
-
-int ts_region_get_io_fds(TestServer *s, TsMessage *request, TsMessage *reply)
-{
-    struct vfio_user_io_fds info;
-    uint32_t room, len;
-
-    if (request->payload->len != sizeof(info)) {
-        return EINVAL;
-    }
-    memcpy(&info, request->payload->data, sizeof(info));
-    room = info.argsz;
-    if (room < sizeof(info) || info.index >= s->info.num_regions ||
-        info.index >= TS_NR_REGIONS) {
-        return EINVAL;
-    }
-    info.count = s->nr_io_fds[info.index];
-    len = info.count * sizeof(struct vfio_user_io_fd);
-    info.argsz = sizeof(info) + len;
-    g_byte_array_append(reply->payload, (guint8 *)&info, sizeof(info));
-    if (room < info.argsz) {
-        return 0;
-    }
-    for (unsigned i = 0; i < info.count; i++) {
-        TsIoFd *io = &s->io_fds[info.index][i];
-
-        g_byte_array_append(reply->payload, (guint8 *)&io->entry,
-                            sizeof(io->entry));
-        ts_message_add_fd(reply, io->fd);
     }
     return 0;
 }

@@ -14,6 +14,7 @@
 #include <string.h>
 #include "script-line.h"
 #include "script.h"
+#include "server-disk.h"
 
 static void do_standard(TestServer *s, Line *line)
 {
@@ -173,6 +174,24 @@ static void do_limits(TestServer *s, Line *line)
     l->twin_socket &= !line_flag(line, "no_twin_socket");
 }
 
+static void do_ioeventfd(TestServer *s, Line *line)
+{
+    unsigned region = line_first(line, 6);
+    TsIoFd *io = ts_add_io_fd(s, region, line_value(line, "offset", 0),
+                              line_value(line, "size", 0));
+
+    if (line_text(line, "match")) {
+        ts_io_fd_match(io, line_value(line, "match", 0));
+    }
+    if (line_text(line, "shadow")) {
+        ts_io_fd_shadow(s, io, line_value(line, "shadow", 0) %
+                               TS_IO_SHADOW_SIZE);
+    }
+    if (line_flag(line, "io")) {
+        io->entry.flags |= VFIO_USER_IO_FD_PIO;
+    }
+}
+
 static void do_message_only(TestServer *s, Line *line)
 {
     (void)line;
@@ -188,6 +207,28 @@ static void do_mischief(TestServer *s, Line *line)
         ts_mischief_apply(s, m);
     } else {
         line_fail(line, "no such misbehaviour", line->words[1] ?: "");
+    }
+}
+
+static void do_disk(TestServer *s, Line *line)
+{
+    TsDiskOptions o = {
+        .file = line_text(line, "file"),
+        .blocks = line_value(line, "blocks", 0),
+        .latency_us = line_value(line, "latency-us", 0),
+        .mapped_doorbell = line_flag(line, "mapped-doorbell"),
+    };
+    uint64_t die[2] = { 0, 0 };
+
+    if (line_text(line, "die")) {
+        line_pair(line, line_text(line, "die"), ':', &die[0], &die[1]);
+        o.die_at = die[0];
+        o.die_after = die[1];
+    }
+    if (o.blocks > DISK_MAX_BLOCKS) {
+        line_fail(line, "too many blocks:", line_text(line, "blocks"));
+    } else {
+        ts_add_disk(s, &o);
     }
 }
 
@@ -207,6 +248,7 @@ static const struct {
     { "msix", do_msix },
     { "irqs", do_irqs },
     { "limits", do_limits },
+    { "ioeventfd", do_ioeventfd },
     { "message-only", do_message_only },
     { "mischief", do_mischief },
     { "migration", script_migration },
@@ -214,6 +256,7 @@ static const struct {
     { "migration-lie", script_migration_lie },
     { "no-features", script_no_features },
     { "engine", script_engine },
+    { "disk", do_disk },
 };
 
 /* Words without the comment and without empty ones. */

@@ -16,6 +16,7 @@
  *   irqs INDEX count= [flags=] [mask=accept|refuse|keep]
  *   limits [max_msg_fds=] [max_data_xfer_size=] [max_dma_maps=] [pgsizes=]
  *          [write_multiple] [no_twin_socket]
+ *   ioeventfd BAR offset= [size=0] [match=] [shadow=OFFSET] [io]
  *   message-only               take no fds for DMA
  *   mischief NAME
  *   migration [size=] [p2p] [precopy[=BYTES]] [per-read=] [per-second=]
@@ -27,6 +28,9 @@
  *   migration-lie NAME [times=] [skip=]
  *   no-features [errno=NUMBER|NAME] [close]
  *   engine [pages=64] [rate=2000]      the whole device (engine.h)
+ *   disk [file=PATH] [blocks=256] [latency-us=100] [mapped-doorbell]
+ *          [die=POINT:AFTER]   the whole device (disk.h); the numbers are
+ *                              server-disk.h's
  *
  * server-migration.h says what the last ones mean; migration-fail comes after
  * migration. A failure that stalls lasts until the client goes.

@@ -549,6 +549,10 @@ static const struct { const char *name; void (*fn)(void); } cases[] = {
     { "socket-fd", test_socket_fd },
     { "moves", test_moves },
     { "mischief-names", test_mischief_names },
+    { "io-fds", test_io_fds },
+    { "io-fds/shadow", test_io_fds_shadow },
+    { "io-fds/requests", test_io_fds_requests },
+    { "io-fds/script", test_io_fds_script },
     { "script", test_script },
     { "script-errors", test_script_errors },
     { "script-migration", test_script_migration },
@@ -592,6 +596,14 @@ static const struct { const char *name; void (*fn)(void); } cases[] = {
     { "engine/dirty", test_engine_dirty },
     { "engine/migrates", test_engine_migrates },
     { "engine/lost", test_engine_lost },
+    { "disk/registers", test_disk_registers },
+    { "disk/io", test_disk_io },
+    { "disk/doorbell", test_disk_doorbell },
+    { "disk/bad-request", test_disk_bad_request },
+    { "disk/state", test_state },
+    { "disk/dies", test_disk_dies },
+    { "disk/killed", test_disk_killed },
+    { "disk/killed-doorbell", test_disk_killed_doorbell },
 };
 
 int main(int argc, char **argv)

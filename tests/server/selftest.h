@@ -27,6 +27,11 @@ void fixture_free(Fixture *f);
 void test_moves(void);
 void test_mischief_names(void);
 
+void test_io_fds(void);
+void test_io_fds_shadow(void);
+void test_io_fds_requests(void);
+void test_io_fds_script(void);
+
 void test_script(void);
 void test_script_errors(void);
 void test_script_migration(void);
@@ -74,5 +79,14 @@ void test_engine_states(void);
 void test_engine_dirty(void);
 void test_engine_migrates(void);
 void test_engine_lost(void);
+
+void test_disk_registers(void);
+void test_disk_io(void);
+void test_disk_doorbell(void);
+void test_disk_bad_request(void);
+void test_state(void);
+void test_disk_dies(void);
+void test_disk_killed(void);
+void test_disk_killed_doorbell(void);
 
 #endif /* TESTS_SERVER_SELFTEST_H */

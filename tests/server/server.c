@@ -298,7 +298,7 @@ void ts_stand_still(TestServer *s, bool (*cond)(TestServer *s))
 static int server_timeout(TestServer *s)
 {
     int64_t now = g_get_monotonic_time();
-    int64_t due = ts_engine_due(s, now);
+    int64_t due = MIN(ts_engine_due(s, now), ts_disk_due(s, now));
 
     if (due == INT64_MAX) {
         return -1;
@@ -354,6 +354,7 @@ static bool server_turn(TestServer *s)
     }
     if (!held) {
         ts_engine_work(s);
+        ts_disk_work(s);
     }
     return true;
 }
@@ -390,23 +391,57 @@ static int server_start(TestServer *s)
     return err;
 }
 
-int ts_start(TestServer *s, const char *path)
+/* The socket of a server that was killed, and could not remove it. */
+static bool server_remove_stale(const struct sockaddr_un *un)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool stale;
+
+    if (fd < 0) {
+        return false;
+    }
+    stale = connect(fd, (const struct sockaddr *)un, sizeof(*un)) &&
+            errno == ECONNREFUSED;
+    close(fd);
+    return stale && unlink(un->sun_path) == 0;
+}
+
+static int server_bind(int fd, const struct sockaddr_un *un)
+{
+    return bind(fd, (const struct sockaddr *)un, sizeof(*un)) ? errno : 0;
+}
+
+static int server_listen(const char *path, int *fd)
 {
     struct sockaddr_un un = { .sun_family = AF_UNIX };
-    int fd;
+    int err;
 
     if (strlen(path) >= sizeof(un.sun_path)) {
         return ENAMETOOLONG;
     }
     strcpy(un.sun_path, path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
+    *fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (*fd < 0) {
         return errno;
     }
-    if (bind(fd, (struct sockaddr *)&un, sizeof(un)) || listen(fd, 16)) {
-        int err = errno;
+    err = server_bind(*fd, &un);
+    if (err == EADDRINUSE && server_remove_stale(&un)) {
+        err = server_bind(*fd, &un);
+    }
+    if (!err && listen(*fd, 16)) {
+        err = errno;
+    }
+    if (err) {
+        close(*fd);
+    }
+    return err;
+}
 
-        close(fd);
+int ts_start(TestServer *s, const char *path)
+{
+    int fd, err = server_listen(path, &fd);
+
+    if (err) {
         return err;
     }
     s->path = g_strdup(path);
@@ -513,6 +548,22 @@ static void server_stop_listening(TestServer *s, void *opaque)
 void ts_stop_listening(TestServer *s)
 {
     g_assert(ts_run(s, server_stop_listening, NULL));
+}
+
+int ts_listen_again(TestServer *s, const char *path)
+{
+    int fd, err = server_listen(path, &fd);
+
+    if (err) {
+        return err;
+    }
+    ts_lock(s);
+    g_assert(s->listen_fd < 0 && !s->path);
+    s->listen_fd = fd;
+    s->path = g_strdup(path);
+    ts_unlock(s);
+    ts_wake(s);
+    return 0;
 }
 
 static void server_set_held(TestServer *s, bool held)

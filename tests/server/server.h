@@ -59,7 +59,10 @@ void ts_message_add_fd(TsMessage *msg, int fd);
 
 /* A vfio-user PCI device without regions but a 4096-byte config space. */
 TestServer *ts_new(void);
-/* Listens on @path (which must not exist) and starts the thread. */
+/*
+ * Listens on @path and starts the thread. The socket of a server that was
+ * killed may be there.
+ */
 int ts_start(TestServer *s, const char *path);
 /* Serves the connected socket @fd, which becomes the server's. */
 int ts_start_fd(TestServer *s, int fd);
@@ -73,6 +76,8 @@ void ts_stop(TestServer *s);
 void ts_disconnect(TestServer *s);
 /* No client after the present one; the socket's file is removed. */
 void ts_stop_listening(TestServer *s);
+/* After that: the device as it is, for another client. */
+int ts_listen_again(TestServer *s, const char *path);
 /* The thread stops before its next message, like a process with SIGSTOP. */
 void ts_hold(TestServer *s);
 void ts_release(TestServer *s);
@@ -161,14 +166,31 @@ void ts_region_content(TestServer *s, unsigned index, const void *data,
 /* The memory of a region, valid from ts_start() to ts_free(). */
 void *ts_region_mem(TestServer *s, unsigned index);
 
+/* --- Writes that are signals (ioeventfd.c) --- */
+
+#define TS_IO_SHADOW_SIZE   0x2000
+
+/* A sub-region; before ts_start the caller may fill in the rest of it. */
 typedef struct TsIoFd {
-    struct vfio_user_io_fd entry;   /* fd_index is set by the server */
-    int fd;                         /* eventfd, made by ts_add_io_fd */
+    struct vfio_user_io_fd entry;   /* descriptors and data are put in later */
+    uint64_t match;
+    uint64_t shadow_offset;
+    struct TsIoFd *shares;          /* whose eventfd it uses; NULL: its own */
+    int fd;                         /* eventfd of its own */
+    uint64_t count;
 } TsIoFd;
 
-/* Before ts_start. An ioeventfd at @offset; returns the fd, which is lent. */
-int ts_add_io_fd(TestServer *s, unsigned region, uint64_t offset,
-                 uint64_t size, uint32_t flags, uint64_t datamatch);
+/* Before ts_start; valid until ts_free(). */
+TsIoFd *ts_add_io_fd(TestServer *s, unsigned region, uint64_t offset,
+                     uint64_t size);
+/* Only writes of @value count. */
+void ts_io_fd_match(TsIoFd *io, uint64_t value);
+/* Their value is stored at @offset of the shadow file; returns where that is. */
+void *ts_io_fd_shadow(TestServer *s, TsIoFd *io, uint64_t offset);
+/* The file gets empty. */
+void ts_io_shadow_cut(TestServer *s);
+/* Signals on its own eventfd so far. */
+uint64_t ts_io_fd_count(TestServer *s, TsIoFd *io);
 
 /* --- Config space, before ts_start --- */
 

@@ -1,0 +1,326 @@
+/*
+ * vfio-user qtest: a server that is slow to log, or refuses, and odd memory
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Beside vfio-user-migrate-dirty.c, where the server logs as it should. While
+ * nobody knows what the device writes, everything has to be sent again.
+ */
+
+#include "qemu/osdep.h"
+#include "vfio-user-migrate.h"
+
+#define RAM_PAGES       (VMT_RAM_SIZE / 4096)
+
+static const VMTOptions plain = {
+    .mig = { .flags = VMT_STOP_COPY, .size = 10000, .data_size = true,
+             .logging = true },
+};
+
+static void wait_dst_exit(VMTest *t)
+{
+    qtest_set_expected_status(t->dst->qts, 1);
+    qtest_wait_qemu(t->dst->qts);
+}
+
+static void assert_failed_with(VMTest *t, const char *text)
+{
+    g_autofree char *error = NULL;
+
+    vmt_wait_status(t->src, "failed");
+    error = vmt_error(t->src);
+    if (!strstr(error, text) || !strstr(error, VUT_ID)) {
+        g_error("'%s' and '" VUT_ID "' are not in: %s", text, error);
+    }
+    vmt_wait_running(t->src);
+}
+
+/* The next try is a new one. */
+static void try_again(VMTest *t)
+{
+    wait_dst_exit(t);
+    vmt_replace_dst(t);
+    vmt_release(t);
+    vmt_migrate(t);
+}
+
+static void cancel(VMTest *t)
+{
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'migrate_cancel'}");
+}
+
+/* START -------------------------------------------------------------------- */
+
+static void test_start_refused(void)
+{
+    static const TsMigFail refuse = {
+        .kind = TS_FAIL_REFUSE, .point = TS_AT_LOG_START, .times = 1,
+        .error = ENOMEM,
+    };
+    VMTest *t = vmt_new(&plain);
+
+    ts_mig_fail(t->src->s, &refuse);
+    vmt_start(t);
+    assert_failed_with(t, "Cannot allocate memory");
+    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_RUNNING));
+    g_assert_cmpuint(ts_log_count(t->src->s, VMT_LOG(STOP)), ==, 0);
+    try_again(t);
+    vmt_free(t);
+}
+
+static void test_start_bad_page(void)
+{
+    static const TsMove bad = {
+        .kind = TS_MOVE_PATCH, .command = VFIO_USER_DEVICE_FEATURE,
+        .index = VFIO_USER_FEATURE_DMA_LOGGING_START, .a = 8, .b = 3000,
+        .width = 8,
+    };
+    VMTest *t = vmt_new(&plain);
+
+    ts_add_move(t->src->s, &bad);
+    vmt_start(t);
+    assert_failed_with(t, "page size 3000");
+    vut_wait_stderr(t->src, "device lost");
+    wait_dst_exit(t);
+    vmt_free(t);
+}
+
+/* The migration runs, and START is not answered before ts_unstall(). */
+static VMTest *start_stalled(void)
+{
+    static const TsMigFail stall = {
+        .kind = TS_FAIL_STALL, .point = TS_AT_LOG_START, .times = 1,
+    };
+    VMTest *t = vmt_new(&plain);
+
+    ts_mig_fail(t->src->s, &stall);
+    vmt_hold(t);
+    vmt_start(t);
+    g_assert(ts_mig_wait_failed(t->src->s, 1));
+    return t;
+}
+
+/* The device writes although its server is busy with a message. */
+static void write_behind(VMTest *t, uint64_t addr, size_t len)
+{
+    TsWindow w;
+
+    g_assert(ts_dma_find(t->src->s, addr, &w));
+    g_assert(w.ptr && addr + len <= w.addr + w.size);
+    vmt_fill(w.ptr + (addr - w.addr), len, addr);
+}
+
+/*
+ * Guest RAM does not wait for START's answer. What was written before the
+ * server had understood is in nobody's log.
+ */
+static void test_start_late(void)
+{
+    VMTest *t = start_stalled();
+    TsMigStats stats;
+    int64_t sent;
+
+    VUT_WAIT(vmt_pages_sent(t) >= RAM_PAGES);
+    sent = vmt_pages_sent(t);
+    write_behind(t, 45 * VMT_MIB, 10000);
+    ts_mig_stats(t->src->s, &stats);
+    g_assert(!stats.logging);
+    ts_unstall(t->src->s);
+    VUT_WAIT(ts_log_count(t->src->s, VMT_LOG(REPORT)));
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 45 * VMT_MIB, 10000);
+    vmt_assert_all_sent_again(t, sent);
+    vmt_free(t);
+}
+
+static void test_start_refused_late(void)
+{
+    static const TsMove refuse = {
+        .kind = TS_MOVE_ERROR, .command = VFIO_USER_DEVICE_FEATURE,
+        .index = VFIO_USER_FEATURE_DMA_LOGGING_START, .times = 1, .a = ENOMEM,
+    };
+    VMTest *t = start_stalled();
+
+    VUT_WAIT(vmt_pages_sent(t) >= RAM_PAGES);
+    ts_add_move(t->src->s, &refuse);
+    ts_unstall(t->src->s);
+    assert_failed_with(t, "Cannot allocate memory");
+    wait_dst_exit(t);
+    vmt_free(t);
+}
+
+/* Nobody waits for it any more: QEMU goes on, and the server is told. */
+static void test_start_cancelled(void)
+{
+    VMTest *t = start_stalled();
+    TsMigStats stats;
+
+    cancel(t);
+    vmt_wait_status(t->src, "cancelled");
+    vmt_wait_running(t->src);
+    ts_unstall(t->src->s);
+    g_assert(ts_log_wait(t->src->s, VMT_LOG(STOP), 1));
+    vut_flush(t->src);
+    ts_mig_stats(t->src->s, &stats);
+    g_assert(!stats.logging);
+    try_again(t);
+    vmt_free(t);
+}
+
+/* REPORT and STOP ---------------------------------------------------------- */
+
+/* A report that is on its way when the migration is given up */
+static void test_report_cancelled(void)
+{
+    static const TsMigFail stall = {
+        .kind = TS_FAIL_STALL, .point = TS_AT_LOG_REPORT, .times = 1,
+    };
+    VMTest *t = vmt_start_held(&plain);
+
+    ts_mig_fail(t->src->s, &stall);
+    g_assert(ts_mig_wait_failed(t->src->s, 1));
+    cancel(t);
+    vmt_wait_status(t->src, "cancelled");
+    vmt_wait_running(t->src);
+    ts_unstall(t->src->s);
+    g_assert(ts_log_wait(t->src->s, VMT_LOG(STOP), 1));
+    vut_flush(t->src);
+    try_again(t);
+    vmt_free(t);
+}
+
+/* The migration is over by then, so it is told and nothing else. */
+static void test_stop_refused(void)
+{
+    static const TsMigFail refuse = {
+        .kind = TS_FAIL_REFUSE, .point = TS_AT_LOG_STOP, .times = 1,
+        .error = EBUSY,
+    };
+    VMTest *t = vmt_start_held(&plain);
+    g_autofree char *log = NULL;
+
+    ts_mig_fail(t->src->s, &refuse);
+    cancel(t);
+    vmt_expect_source_goes_on(t, "cancelled");
+    vut_wait_stderr(t->src, "refused to stop logging");
+    log = vut_stderr(t->src);
+    g_assert(strstr(log, VUT_ID));
+    g_assert(strstr(log, "Device or resource busy"));
+    g_assert(!strstr(log, "device lost"));
+    wait_dst_exit(t);
+    vmt_free(t);
+}
+
+/* x-pre-copy-dirty-page-tracking=off: asked for once the device stands. */
+static void test_not_in_pre_copy(void)
+{
+    VMTOptions o = plain;
+    TsRecord r;
+    VMTest *t;
+
+    o.device = ",x-pre-copy-dirty-page-tracking=off";
+    t = vmt_start_held(&o);
+    vmt_device_writes(t, 46 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    g_assert_cmpuint(ts_log_count(t->src->s, VMT_LOG(REPORT)), ==, 0);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 46 * VMT_MIB, 10000);
+    g_assert(ts_log_get(t->src->s, VMT_LOG(REPORT), 0, &r));
+    g_assert_cmpuint(r.seq, >,
+                     vmt_state_seq(t->src->s, VFIO_USER_MIG_STOP, 0));
+    vmt_free(t);
+}
+
+/* Odd memory --------------------------------------------------------------- */
+
+#define PAM_C0000       0x5a
+#define PAM_RAM         0x33
+/* Where the RAM at 0xc0000 ends then, and with it the window */
+#define SHADOW_END      0xc8000
+#define PAGES_PER_WORD  64
+
+/* The last word of a window's bitmap is not all the window's. */
+static void test_uneven_window(void)
+{
+    VMTest *t = vmt_new(&plain);
+    QPCIDevice *host = qpci_device_find(t->src->bus, QPCI_DEVFN(0, 0));
+    TsWindow w;
+
+    qpci_config_writeb(host, PAM_C0000, PAM_RAM);
+    vut_flush(t->src);
+    g_assert(ts_dma_find(t->src->s, SHADOW_END - 1, &w));
+    g_assert_cmphex(w.addr + w.size, ==, SHADOW_END);
+    g_assert_cmpuint(w.size / 4096 % PAGES_PER_WORD, !=, 0);
+    vmt_hold(t);
+    vmt_start(t);
+    vmt_wait_first_pass(t);
+    vmt_device_writes(t, w.addr, 10, TS_DMA_MAPPED);
+    vmt_device_writes(t, SHADOW_END - 10, 10, TS_DMA_MAPPED);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, w.addr, 10);
+    vmt_assert_at_dst(t, SHADOW_END - 10, 10);
+    g_free(host);
+    vmt_free(t);
+}
+
+#define DIMM_BASE       (4096 * VMT_MIB)
+#define DIMM_SIZE       (64 * VMT_KIB)
+#define NR_DIMMS        256
+#define DIMM(i)         (DIMM_BASE + (i) * VMT_MIB)
+
+static char *dimm_arguments(void)
+{
+    GString *args = g_string_new("-m 128M,slots=256,maxmem=2G");
+
+    for (unsigned i = 0; i < NR_DIMMS; i++) {
+        g_string_append_printf(args, " -object memory-backend-memfd,id=m%u,"
+                               "size=%llu,share=on -device pc-dimm,memdev=m%u,"
+                               "addr=0x%llx", i, DIMM_SIZE, i, DIMM(i));
+    }
+    return g_string_free(args, FALSE);
+}
+
+/* More islands of memory than START has room for: then with what is between. */
+static void test_many_windows(void)
+{
+    g_autofree char *args = dimm_arguments();
+    static const unsigned at[] = { 0, 100, NR_DIMMS - 1 };
+    VMTOptions o = plain;
+    TsMigStats stats;
+    VMTest *t;
+
+    o.args = args;
+    t = vmt_start_held(&o);
+    ts_mig_stats(t->src->s, &stats);
+    g_assert_cmpuint(stats.nr_ranges, ==, 2);
+    g_assert_cmphex(stats.ranges[0].iova, ==, 0);
+    g_assert_cmphex(stats.ranges[0].length, ==, VMT_RAM_SIZE);
+    g_assert_cmphex(stats.ranges[1].iova, ==, DIMM(0));
+    g_assert_cmphex(stats.ranges[1].length, ==,
+                    DIMM(NR_DIMMS - 1) + DIMM_SIZE - DIMM(0));
+    vmt_device_writes(t, 47 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+        vmt_device_writes(t, DIMM(at[i]) + 5000, 10000, TS_DMA_MAPPED);
+    }
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 47 * VMT_MIB, 10000);
+    for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
+        vmt_assert_at_dst(t, DIMM(at[i]) + 5000, 10000);
+    }
+    vmt_free(t);
+}
+
+void vut_register_migrate_log(void)
+{
+#define T(name, func) vut_add_test("vfio-user/migrate/log/" name, func)
+    T("start/refused", test_start_refused);
+    T("start/bad-page", test_start_bad_page);
+    T("start/late", test_start_late);
+    T("start/refused-late", test_start_refused_late);
+    T("start/cancelled", test_start_cancelled);
+    T("report/cancelled", test_report_cancelled);
+    T("report/not-in-pre-copy", test_not_in_pre_copy);
+    T("stop/refused", test_stop_refused);
+    T("uneven-window", test_uneven_window);
+    T("many-windows", test_many_windows);
+#undef T
+}
