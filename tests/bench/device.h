@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Shared by server, clients and guest program. No region can be mapped, so
- * that memory writes are posted.
+ * that memory writes are posted, but for those of the device with doorbells.
  */
 
 #ifndef TESTS_BENCH_DEVICE_H
@@ -12,9 +12,14 @@
 
 #define BENCH_VENDOR        0x1234
 #define BENCH_DEVICE        0xbe4c
+/* Another one, whose BAR 0 has doorbells: writes that are signals */
+#define BENCH_BELLS_DEVICE  0xbe4d
 
 /* BAR 0: memory that does nothing */
 #define BENCH_BAR_SIZE      0x1000
+
+#define BENCH_BELL          0x100   /* 4 bytes */
+#define BENCH_BELL_SHADOW   0x104   /* 4 bytes, whose value is stored */
 
 /* BAR 1: 32-bit registers */
 #define BENCH_IRQ           0x00    /* a write raises MSI vector 0 */

@@ -21,6 +21,8 @@
 #define BENCH_WINDOWS       10000
 #define BENCH_WINDOW_SIZE   4096
 #define BENCH_WINDOW_BASE   (1ull << 40)
+#define BENCH_PAGES         10000
+#define BENCH_PAGE          4096
 
 /**
  * BenchClient: how one of the clients reaches the device

@@ -5,13 +5,15 @@
  *
  *   vfio-user-bench-raw block|spin SOCKET [SOCKET x 3]
  *   vfio-user-bench-raw block|spin --reads REGION SOCKET
+ *   vfio-user-bench-raw block|spin --bells SOCKET
  *
  * The least that a client can do for each figure: constant messages, one
  * system call out, one in, one thread where one will do. It checks nothing,
  * pairs nothing, and keeps no state. "block" sleeps in recvmsg(), "spin"
  * calls it until there is something.
  *
- * The second form measures reads only, of a server that is not ours.
+ * The second form measures reads only, of a server that is not ours; the third
+ * the ways to ring a doorbell.
  */
 
 #ifndef _GNU_SOURCE
@@ -25,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "hw/vfio-user/wire.h"
@@ -249,6 +252,77 @@ static void bench_windows(Raw *r)
     bench_print("windows", "1/s", BENCH_WINDOWS * 1e9 / (bench_now() - start));
 }
 
+static void raw_send_fd(int to, void *buf, size_t len, int fd)
+{
+    struct iovec iov = { buf, len };
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = { .align = {
+        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+        .cmsg_len = CMSG_LEN(sizeof(int)),
+    } };
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1,
+        .msg_control = &control, .msg_controllen = sizeof(control),
+    };
+
+    memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
+    if (sendmsg(to, &msg, MSG_NOSIGNAL) != (ssize_t)len) {
+        bench_die("sending a descriptor");
+    }
+}
+
+/* One page at a time, as the guest's IOMMU lets them be known. */
+static void bench_iommu(Raw *r)
+{
+    struct {
+        struct vfio_user_header header;
+        struct vfio_user_dma_map map;
+    } map = {
+        .header = { .command = VFIO_USER_DMA_MAP, .size = sizeof(map) },
+        .map = {
+            .argsz = sizeof(map.map), .size = BENCH_PAGE,
+            .flags = VFIO_USER_DMA_READABLE | VFIO_USER_DMA_WRITEABLE,
+        },
+    };
+    struct {
+        struct vfio_user_header header;
+        struct vfio_user_dma_unmap unmap;
+    } unmap = {
+        .header = { .command = VFIO_USER_DMA_UNMAP, .size = sizeof(unmap) },
+        .unmap = { .argsz = sizeof(unmap.unmap), .size = BENCH_PAGE },
+    };
+    int memory = memfd_create("bench", MFD_CLOEXEC);
+    uint64_t start = bench_now();
+
+    if (memory < 0 || ftruncate(memory, 2ull * BENCH_PAGES * BENCH_PAGE)) {
+        bench_die("memfd");
+    }
+    for (unsigned i = 0; i < BENCH_PAGES; i++) {
+        map.map.addr = BENCH_WINDOW_BASE + (uint64_t)i * BENCH_PAGE;
+        map.map.offset = 2ull * i * BENCH_PAGE;
+        raw_send_fd(r->fd, &map, sizeof(map), memory);
+        raw_receive(r->fd, &map.header, sizeof(map.header));
+        map.header = (struct vfio_user_header) {
+            .command = VFIO_USER_DMA_MAP, .size = sizeof(map),
+        };
+    }
+    bench_print("iommu-map", "1/s", BENCH_PAGES * 1e9 / (bench_now() - start));
+    start = bench_now();
+    for (unsigned i = 0; i < BENCH_PAGES; i++) {
+        unmap.unmap.addr = BENCH_WINDOW_BASE + (uint64_t)i * BENCH_PAGE;
+        unmap.header = (struct vfio_user_header) {
+            .command = VFIO_USER_DMA_UNMAP, .size = sizeof(unmap),
+        };
+        raw_send(r->fd, &unmap, sizeof(unmap));
+        raw_receive(r->fd, &unmap, sizeof(unmap));
+    }
+    bench_print("iommu-unmap", "1/s",
+                BENCH_PAGES * 1e9 / (bench_now() - start));
+    close(memory);
+}
+
 static void set_irq(Raw *r, int fd)
 {
     struct {
@@ -266,23 +340,8 @@ static void set_irq(Raw *r, int fd)
         },
     };
     struct vfio_user_header in;
-    struct iovec iov = { &out, out.header.size };
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = { .align = {
-        .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
-        .cmsg_len = CMSG_LEN(sizeof(int)),
-    } };
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1,
-        .msg_control = &control, .msg_controllen = sizeof(control),
-    };
 
-    memcpy(CMSG_DATA(&control.align), &fd, sizeof(fd));
-    if (sendmsg(r->fd, &msg, MSG_NOSIGNAL) < 0) {
-        bench_die("SET_IRQS");
-    }
+    raw_send_fd(r->fd, &out, out.header.size, fd);
     raw_receive(r->fd, &in, sizeof(in));
     if (in.flags & VFIO_USER_ERROR) {
         errno = in.error;
@@ -381,9 +440,75 @@ static void bench_all(char **paths)
     bench_threads(&r);
     bench_dmas(&raw_client, &r);
     bench_irqs(&r);
+    bench_iommu(&r);
     bench_windows(&r);
     raw_close(&r);
     bench_devices(paths);
+}
+
+/* Each way once; @r's device may be any. */
+static void ring_message(Raw *r, uint32_t i)
+{
+    RawAccess out = raw_access(true, 0, 0, sizeof(i), i), in;
+
+    out.header.flags = 0;
+    raw_send(r->fd, &out, ACCESS_LEN + sizeof(i));
+    raw_receive(r->fd, &in, ACCESS_LEN);
+}
+
+static void ring_posted(Raw *r, uint32_t i)
+{
+    raw_post(r, 0, 0, i);
+}
+
+static void ring_eventfd(Raw *r, uint32_t i)
+{
+    uint64_t one = 1;
+
+    (void)i;
+    if (write(r->twin, &one, sizeof(one)) != sizeof(one)) {
+        bench_die("eventfd");
+    }
+}
+
+static void ring_shadow(Raw *r, uint32_t i)
+{
+    *(volatile uint32_t *)memory = i;
+    ring_eventfd(r, i);
+}
+
+static void bench_bell(const char *name, Raw *r,
+                       void (*ring)(Raw *r, uint32_t i))
+{
+    for (int i = -BENCH_BURSTS / 4; i < BENCH_BURSTS; i++) {
+        uint64_t start = bench_now();
+
+        for (unsigned j = 0; j < BENCH_POST_BURST; j++) {
+            ring(r, j);
+        }
+        if (i >= 0) {
+            samples[i] = bench_now() - start;
+        }
+        raw_read(r, 0, 0, 4);
+    }
+    bench_samples(name, samples, BENCH_BURSTS, BENCH_POST_BURST);
+}
+
+/* No command comes here, so the eventfd may have the twin socket's place. */
+static void bench_bells(const char *path)
+{
+    Raw r;
+
+    raw_open(&r, path);
+    if (r.twin >= 0) {
+        close(r.twin);
+    }
+    r.twin = eventfd(0, EFD_CLOEXEC);
+    bench_bell("bell-message", &r, ring_message);
+    bench_bell("bell-posted", &r, ring_posted);
+    bench_bell("bell", &r, ring_eventfd);
+    bench_bell("bell-shadow", &r, ring_shadow);
+    raw_close(&r);
 }
 
 /* What a guest's time stamps are worth. */
@@ -401,7 +526,8 @@ static void bench_ticks(void)
 static int usage(void)
 {
     fprintf(stderr, "usage: vfio-user-bench-raw block|spin SOCKET...\n"
-            "       vfio-user-bench-raw block|spin --reads REGION SOCKET\n");
+            "       vfio-user-bench-raw block|spin --reads REGION SOCKET\n"
+            "       vfio-user-bench-raw block|spin --bells SOCKET\n");
     return 2;
 }
 
@@ -417,6 +543,8 @@ int main(int argc, char **argv)
         raw_open(&r, argv[4]);
         bench_reads(&raw_client, &r, atoi(argv[3]), 1, "read-1");
         raw_close(&r);
+    } else if (!strcmp(argv[2], "--bells") && argc == 4) {
+        bench_bells(argv[3]);
     } else if (argc == 2 + BENCH_NR_PARALLEL) {
         bench_ticks();
         bench_all(argv + 2);

@@ -21,6 +21,7 @@ import sys
 import tempfile
 
 import chart
+import iommu
 import migration
 
 NR_SERVERS = 4
@@ -30,7 +31,7 @@ MACHINE = ['-m', '64', '-smp', '4', '-nodefaults', '-no-user-config',
            '-device', 'isa-debug-exit,iobase=0xf4,iosize=4',
            '-device', 'pci-testdev']
 RATES = ('MB/s', '1/s')
-UNITS = {'dma': 'MB/s', 'windows': '1/s', 'startup-time': 'us',
+UNITS = {'dma': 'MB/s', 'windows': '1/s', 'iommu': '1/s', 'startup-time': 'us',
          'startup-messages': 'messages'}
 
 
@@ -48,13 +49,10 @@ class Servers:
         self.procs = []
         self.paths = []
         for i in range(NR_SERVERS):
-            path = os.path.join(directory, 'bench%d' % i)
-            proc = subprocess.Popen([args.server, path], text=True,
-                                    stdout=subprocess.PIPE)
-            self.procs.append(proc)
-            self.paths.append(path)
-            if proc.stdout.readline() != 'serving\n':
-                raise SystemExit('%s does not serve' % args.server)
+            self.paths.append(os.path.join(directory, 'bench%d' % i))
+            self.start([args.server, self.paths[-1]])
+        self.bells = os.path.join(directory, 'bells')
+        self.start([args.server, self.bells, 'bells'])
         self.gpio = None
         if os.path.exists(args.gpio):
             self.gpio = os.path.join(directory, 'gpio')
@@ -62,6 +60,12 @@ class Servers:
                 [args.gpio, self.gpio], stdout=subprocess.DEVNULL))
         else:
             print('no figures of libvfio-user: %s is not there' % args.gpio)
+
+    def start(self, command):
+        proc = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
+        self.procs.append(proc)
+        if proc.stdout.readline() != 'serving\n':
+            raise SystemExit('%s does not serve' % command[0])
 
     def messages(self):
         """Of the present client: how many, and the time to set up in us."""
@@ -110,6 +114,13 @@ def run_reads(command, region, path, prefix):
     return {prefix + k: v for k, v in parse(text).items()}
 
 
+def run_raw(args, way, servers):
+    """The least that it could cost."""
+    result = run_client([args.raw, way], servers)
+    result.update(parse(run([args.raw, way, '--bells', servers.bells]) or ''))
+    return result
+
+
 def run_engine(args, servers):
     """As the device uses it, and once more never spinning for a reply."""
     result = run_client([args.engine, POLL_MAX_US], servers)
@@ -126,8 +137,8 @@ def device(path):
 def run_guest(args, accel, servers):
     """The guest program's figures, in ticks."""
     command = [args.qemu, '-accel', accel] + MACHINE
-    for path in servers.paths + ([servers.gpio] if servers.gpio else []):
-        command += device(path)
+    for path in servers.paths + [servers.bells, servers.gpio]:
+        command += device(path) if path else []
     command += ['-kernel', args.guest, '-append', 'smp', '-debugcon', 'stdio']
     # isa-debug-exit ends QEMU with 1.
     text = run(command, good=1) or ''
@@ -155,7 +166,10 @@ def run_startup(args, servers):
 
 
 def local_cost(name):
-    """Which register inside QEMU an access compares with."""
+    """Which register inside QEMU an access compares with.
+
+    None for a doorbell: the point of an eventfd is that KVM need not get there.
+    """
     for prefix, local in (('read', 'local-read'), ('gpio', 'local-port'),
                           ('write', 'local-write')):
         if name.startswith(prefix):
@@ -177,11 +191,11 @@ def guest_figures(result, ticks, prefix):
 
 def one_round(args, servers, accels):
     """Returns our figures and the raw client's, blocking and spinning."""
-    block = run_client([args.raw, 'block'], servers)
+    block = run_raw(args, 'block', servers)
     if 'ticks' not in block:
         raise SystemExit('the raw client failed: nothing to compare with')
     ours = run_engine(args, servers)
-    spin = run_client([args.raw, 'spin'], servers)
+    spin = run_raw(args, 'spin', servers)
     ticks = block['ticks']
     for accel, prefix in list(accels.items()):
         result = run_guest(args, accel, servers)
@@ -191,6 +205,8 @@ def one_round(args, servers, accels):
         ours.update(guest_figures(result, ticks, prefix))
     ours.update({'guest-' + k: v
                  for k, v in run_startup(args, servers).items()})
+    ours.update({'guest-' + k: v for k, v in
+                 iommu.measure(args.qemu, servers.paths[0]).items()})
     return {'ours': ours, 'block': block, 'spin': spin}
 
 

@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- *   vfio-user-bench-server SOCKET
+ *   vfio-user-bench-server SOCKET [bells]
  *
  * The test server, extended by registers that make it raise an interrupt or
  * move data by messages. DMA runs inside the write that asks for it, on the
@@ -151,12 +151,18 @@ static int count_message(TestServer *s, TsMessage *request, TsMessage *reply,
     return -1;
 }
 
-static TestServer *make_device(void)
+static TestServer *make_device(bool bells)
 {
     TestServer *s = ts_new();
 
-    ts_config_id(s, BENCH_VENDOR, BENCH_DEVICE, 0xff0000, 1);
+    ts_config_id(s, BENCH_VENDOR, bells ? BENCH_BELLS_DEVICE : BENCH_DEVICE,
+                 0xff0000, 1);
     ts_add_bar(s, 0, BENCH_BAR_SIZE, 0);
+    if (bells) {
+        /* Nobody takes the signals: what they cost the guest is measured. */
+        ts_add_io_fd(s, 0, BENCH_BELL, 4);
+        ts_io_fd_shadow(s, ts_add_io_fd(s, 0, BENCH_BELL_SHADOW, 4), 0);
+    }
     ts_add_bar(s, 1, BENCH_BAR_SIZE, 0)->access = access_control;
     ts_add_msi(s, 1, false);
     for (unsigned i = 0; i < VFIO_USER_COMMAND_MAX; i++) {
@@ -171,8 +177,8 @@ int main(int argc, char **argv)
     sigset_t set;
     int sig, err;
 
-    if (argc != 2) {
-        fprintf(stderr, "usage: vfio-user-bench-server SOCKET\n");
+    if (argc != 2 && (argc != 3 || strcmp(argv[2], "bells"))) {
+        fprintf(stderr, "usage: vfio-user-bench-server SOCKET [bells]\n");
         return 2;
     }
     sigemptyset(&set);
@@ -181,7 +187,7 @@ int main(int argc, char **argv)
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 
-    s = make_device();
+    s = make_device(argc == 3);
     ts_log_enable(s, false);
     err = ts_start(s, argv[1]);
     if (err) {

@@ -19,7 +19,7 @@ from qemu_test import QemuSystemTest
 from qemu.machine.machine import AbnormalShutdown
 import test_x86_64_vfio_user_kvm as flat
 import test_x86_64_vfio_user_private as private
-import test_x86_64_vfio_user_smp as smp
+import vfio_user_smp as smp
 
 # dma-guest/guest.c
 SOURCES = smp.FUNCTIONAL / 'dma-guest'

@@ -19,11 +19,11 @@ import zlib
 from qemu_test import QemuSystemTest
 
 from qemu.machine.qtest import QEMUQtestProtocol
-import test_x86_64_vfio_user_smp as smp
 from vfio_user_case import MIB
 import vfio_user_guest
 from vfio_user_samples import VFIOUserSampleTest
 from vfio_user_server import wait_until
+import vfio_user_smp as smp
 
 KIB = 1 << 10
 MEMORY = ['-m', '64M', '-nodefaults', '-no-user-config']

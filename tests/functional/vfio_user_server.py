@@ -34,9 +34,9 @@ def wait_until(condition, deadline, what):
         time.sleep(POLL_INTERVAL)
 
 
-def listens(path):
-    """Whether some process listens on the UNIX socket path."""
-    with open('/proc/net/unix', encoding='utf-8') as table:
+def listens(path, pid='self'):
+    """Whether a process in the same network as pid listens on the path."""
+    with open(f'/proc/{pid}/net/unix', encoding='utf-8') as table:
         for line in list(table)[1:]:
             field = line.split(maxsplit=7)
             if (len(field) == 8 and field[7].strip() == path
@@ -56,13 +56,21 @@ class Server:
         self.process = None
         self.stopped = False
 
-    def start(self):
-        """Run the server and return it once it listens."""
+    def launch(self):
+        """Run the server, whatever becomes of it."""
         with open(self.log, 'wb') as log:
             # The write end of stdin stays open: a sample ends with its input.
             self.process = subprocess.Popen(
                 self.argv, stdin=subprocess.PIPE, stdout=log, stderr=log,
                 env={**os.environ, **self.env})
+        return self
+
+    def start(self):
+        """Run the server and return it once it listens."""
+        return self.launch().wait_listening()
+
+    def wait_listening(self):
+        """Until a client can come."""
         wait_until(lambda: listens(self.socket) or not self.running(),
                    START_DEADLINE,
                    f'{self.argv[0]} listens on {self.socket}')
@@ -95,6 +103,17 @@ class Server:
                 self.process.kill()
                 self.process.wait()
         self.process.stdin.close()
+
+    def kill(self):
+        """SIGKILL: the end of a server that crashed, on purpose."""
+        self.stopped = True
+        self.process.kill()
+        self.process.wait()
+
+    def again(self, log, argv=None):
+        """A new server for the same socket; other arguments are another."""
+        Path(self.socket).unlink(missing_ok=True)
+        return Server(argv or self.argv, self.socket, log, self.env)
 
     def crashed(self):
         """The signal that ended the process, if we did not send it."""

@@ -5,6 +5,7 @@
 Two kinds of machine take turns. In one the guest's disks are in servers of
 QEMU's, which cannot be migrated; the other one is migrated again and again.
 Each has devices that stay, at work all the time, and others that come and go.
+Servers stall, die, and many of them come back to their device.
 After each action QMP answers, the guest answers, every device goes on, no
 data are wrong, the guest's kernel has not complained, and QEMU and all
 servers are alive. When the machine has a set of devices that it had before,
@@ -17,15 +18,12 @@ story again. Logs, images and soak.json stay in the output directory.
 
 import argparse
 import collections
-import importlib.machinery
-import importlib.util
 import json
 import os
 from pathlib import Path
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,7 +31,8 @@ import traceback
 
 from soak_actions import MIGRATION, STORAGE, Actions
 from soak_devices import KINDS
-from soak_machine import MIB, Machine, SoakError
+from soak_machine import Machine
+from vfio_user_blocks import make_initrd
 
 TOP = Path(__file__).resolve().parent.parent.parent
 # Below the build directory
@@ -48,9 +47,10 @@ MEMORY_MARGIN = 64 * 1024   # KiB; the code cache of TCG alone has 32 MiB
 WARM_SAMPLES = 15
 
 PHASES = [
-    ('storage', STORAGE, ('nvme', 'engine', 'gpio'),
-     ('nvme', 'virtio', 'engine', 'standard')),
-    ('migration', MIGRATION, ('engine', ), ('engine', 'standard')),
+    ('storage', STORAGE, ('nvme', 'engine', 'gpio', 'hold'),
+     ('nvme', 'virtio', 'engine', 'standard', 'registers', 'halt')),
+    ('migration', MIGRATION, ('engine', ),
+     ('engine', 'standard', 'registers')),
 ]
 
 
@@ -63,7 +63,7 @@ class Setup:
         self.gpio = args.gpio
         self.kernel = TOP / 'build' / 'guest' / 'vmlinux'
         self.logs = args.out / 'logs'
-        self.initrd = self.logs / 'initrd'
+        self.initrd = None
         self.accel = os.getenv('VFIO_USER_TEST_ACCEL', 'tcg,tb-size=32')
         for path in (self.qemu, self.test_server, self.gpio, self.kernel):
             if not path.exists():
@@ -75,22 +75,6 @@ class Setup:
         self.machines = []
         self.nr_servers = 0
         self.nr_machines = 0
-
-    def make_initrd(self):
-        """The test guest's, with the program "blocks" added."""
-        loader = importlib.machinery.SourceFileLoader(
-            'build_initramfs', str(TOP / 'scripts/guest/build-initramfs'))
-        spec = importlib.util.spec_from_loader(loader.name, loader)
-        module = importlib.util.module_from_spec(spec)
-        loader.exec_module(module)
-        program = self.logs / 'blocks'
-        subprocess.run(['cc', '-O2', '-static', '-s', '-Wall', '-Wextra',
-                        '-Werror', f'-I{TOP}/tests/server', '-o', program,
-                        TOP / 'tests/soak/blocks.c'], check=True)
-        cpio = module.Cpio()
-        cpio.file('bin/blocks', program.read_bytes(), 0o755)
-        base = (TOP / 'build/guest/initrd').read_bytes()
-        self.initrd.write_bytes(base + bytes(-len(base) % 4) + cpio.finish())
 
     def server_paths(self, name):
         """Socket and log of the next server."""
@@ -118,7 +102,7 @@ class Setup:
         for machine in self.machines:
             machine.kill()
         for server in self.servers:
-            if server.running():
+            if server.process and server.running():
                 server.process.kill()
                 server.process.wait()
         self.machines, self.servers = [], []
@@ -246,7 +230,8 @@ class Soak:
         total = self.args.minutes * 60
         nr = max(len(PHASES), round(self.args.minutes / PHASE_MINUTES))
         try:
-            self.setup.make_initrd()
+            self.setup.initrd = make_initrd(TOP / 'build/guest/initrd',
+                                            self.setup.logs)
             for number in range(nr):
                 self.phase(number, total * (number + 1) / nr)
         except KeyboardInterrupt:

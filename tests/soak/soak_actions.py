@@ -14,6 +14,7 @@ from vfio_user_server import wait_until
 
 from soak_devices import KINDS, SIGCONT, SIGSTOP, Standard
 from soak_machine import Machine, SoakError
+from soak_returns import RETURNS, Returns, hold
 
 DEADLINE = 60
 SLOW = 64 << 20         # bytes per second, of a migration that is to be met
@@ -21,34 +22,17 @@ SHORT_STALL = (0.02, 1.5)
 RACE = (0.0, 0.08)      # seconds into a device_add; it takes some 30 ms
 
 
-def hold(seconds):
-    """What lies between two halves of an action."""
-    time.sleep(seconds)
-
-
-class Actions:
+class Actions(Returns):
     """The actions, and the machine as it is after the last one."""
 
     def __init__(self, setup, random, machine, kinds, fixed):
+        super().__init__(random, machine)
         self.setup = setup
-        self.random = random
-        self.machine = machine
         self.kinds = kinds      # that may be plugged
         self.fixed = fixed      # devices that are never unplugged
         self.count = 0
 
     # What there is to choose from
-
-    @property
-    def guest(self):
-        """Of the present machine."""
-        return self.machine.guest
-
-    def pick(self, condition, devices=None):
-        """One of the devices for which the condition holds."""
-        chosen = [device for device in devices or self.machine.devices
-                  if condition(device)]
-        return self.random.choice(chosen) if chosen else None
 
     def hot(self, device):
         """Whether it may be unplugged."""
@@ -347,11 +331,16 @@ class Actions:
                                           ['completed']))
 
     def cancel(self):
-        """Some time on the way, if that is not over before."""
+        """
+        Some time on the way, if that is not over before. QEMU 10.0 closes the
+        return path first and says afterwards that it was cancelled, so that it
+        may be the former that fails the migration.
+        """
         target = self.begin_hop(SLOW)
         hold(self.random.uniform(0, 1.5))
         self.machine.vm.cmd('migrate_cancel')
-        return self.require(self.end_hop(target), ['cancelled', 'completed'])
+        return self.require(self.end_hop(target),
+                            ['cancelled', 'completed', 'failed'])
 
     def hop_kill_target(self):
         """A server of the target dies on the way: the guest stays."""
@@ -383,7 +372,7 @@ class Actions:
 
 COMMON = {'plug': 10, 'unplug': 6, 'kill': 4, 'plug_dead': 2,
           'plug_stopped': 2, 'plug_race': 4, 'stop_cont': 5, 'stall': 6,
-          'stall_stop': 3, 'reset': 7, 'system_reset': 1}
+          'stall_stop': 3, 'reset': 7, 'system_reset': 1, **RETURNS}
 STORAGE = {**COMMON, 'yank': 3, 'stall_long': 5, 'rebind': 4}
 MIGRATION = {**COMMON, 'hop': 14, 'hop_stalled': 4, 'cancel': 5,
              'hop_kill_target': 3, 'hop_kill_source': 3}

@@ -12,37 +12,27 @@ What every device can do:
   reset()     reset the device in the guest, by a method that the guest has
   rebind()    take the guest's driver away and give it back
 
-`newest` and the like are what a check saw last, so that a loss shows later.
+and one whose server may come back (`returns` has the properties for that):
+
+  leave()     the server is about to go
+  serve_again(), impostor()   at the same socket: the server, another device
+  returned()  it is back; what check() sees of it must be well again
 """
 
 import os
 from pathlib import Path
-import re
 import signal
-import struct
-import subprocess
 import zlib
 
+from vfio_user_blocks import BlockLoad
 from vfio_user_server import Server, qemu_server
 
 from soak_machine import (BUFFERS, BUFFER_SIZE, SoakError, port_address,
                           port_bridge)
 
-BLOCK = 4096
-NR_BLOCKS = 2048
 RUNS = 4                # that show that a disk goes on
 BATCHES = 3             # the same of an engine
 WAIT = 'until_true 100'
-MASK = (1 << 64) - 1
-
-
-def engine_mix(x):
-    """As in tests/server/engine.h."""
-    x ^= x >> 30
-    x = x * 0xbf58476d1ce4e5b9 & MASK
-    x ^= x >> 27
-    x = x * 0x94d049bb133111eb & MASK
-    return x ^ x >> 31
 
 
 class Device:
@@ -56,6 +46,7 @@ class Device:
     may_die = True          # the guest can bear a server that is gone
     resets = True           # the guest can reset it
     reset_under_load = False
+    returns = {}            # vfio-user-pci's properties for a server's return
 
     def __init__(self, setup, name, port, nr=0):
         self.setup = setup
@@ -63,6 +54,7 @@ class Device:
         self.port = port
         self.nr = nr
         self.server = None
+        self.genuine = None     # the server whose place another one has
         self.address = port_address(port)
         self.sysfs = f'/sys/bus/pci/devices/{self.address}'
 
@@ -70,7 +62,7 @@ class Device:
         """Of device_add."""
         return {'driver': 'vfio-user-pci', 'id': self.name,
                 'bus': f'port{self.port}', 'socket': self.server.socket,
-                'x-msg-timeout-ms': self.timeout_ms}
+                'x-msg-timeout-ms': self.timeout_ms, **self.returns}
 
     def serve(self):
         """Start a server; the one before, if any, is the caller's."""
@@ -83,10 +75,36 @@ class Device:
         """The server as it is to be started."""
         raise NotImplementedError
 
+    def _take_place(self, server, argv=None):
+        """A server for the socket of one that is gone."""
+        _, log = self.setup.server_paths(self.name)
+        self.server = server.again(log, argv)
+        self.setup.servers.append(self.server)
+        return self.server
+
+    def serve_again(self):
+        """The same server anew."""
+        self._take_place(self.genuine or self.server).start()
+        self.genuine = None
+
+    def impostor(self):
+        """A server of another device; it may end when it is refused."""
+        self.genuine = self.server
+        self._take_place(self.server, self.impostor_argv()).launch()
+
+    def impostor_argv(self):
+        """Arguments of a server that is not this device's."""
+        raise NotImplementedError
+
+    def leave(self, guest):
+        """The server is about to go: end what cannot bear that."""
+
+    def returned(self, guest):
+        """The server is back; begin again what leave() has ended."""
+
     def kill_server(self):
         """SIGKILL."""
-        self.server.process.kill()
-        self.server.process.wait()
+        self.server.kill()
 
     def signal_server(self, number):
         """To its process."""
@@ -172,11 +190,13 @@ class Disk(Device):
 
     def __init__(self, setup, name, port, nr=0):
         super().__init__(setup, name, port, nr)
-        self.seed = zlib.crc32(name.encode()) | 1
         self.image = Path(setup.sockets) / f'{name}.img'
-        with open(self.image, 'wb') as file:
-            file.truncate(BLOCK * NR_BLOCKS)
-        self.newest = [0, 0]
+        self.load = BlockLoad(name, self.image, self.fail)
+
+    @staticmethod
+    def fail(message):
+        """A finding."""
+        raise SoakError(message)
 
     def make_server(self, socket, log):
         args = [arg.format(image=self.image, name=self.name)
@@ -191,58 +211,27 @@ class Disk(Device):
                   f'{WAIT} disk_at')
         return '/dev/' + guest.run(find).rsplit('/', 1)[-1]
 
-    def note(self, text):
-        """What the device has confirmed."""
-        newest = [int(n) for n in re.findall(r'newest (\d+)', text)]
-        lost = [(old, new) for old, new in zip(self.newest, newest)
-                if new < old]
-        if lost:
-            raise SoakError(f'{self.name}: writes that were confirmed are '
-                            f'lost (newest before, now): {lost}')
-        self.newest = newest
-        return text
-
-    def work(self, guest, command):
-        """Begin."""
-        super().attach(guest)
-        self.note(guest.run(f'blocks {command} {self.name} '
-                            f'{self.disk(guest)} {NR_BLOCKS} {self.seed}'))
-
     def attach(self, guest):
-        self.work(guest, 'start')
+        super().attach(guest)
+        self.load.start(guest, self.disk(guest))
 
     def rebooted(self, guest):
-        self.work(guest, 'adopt')
+        super().attach(guest)
+        self.load.start(guest, self.disk(guest), 'adopt')
 
     def resume(self, guest):
         super().attach(guest)
-        guest.run(f'blocks resume {self.name} {self.disk(guest)}')
+        self.load.resume(guest, self.disk(guest))
 
     def check(self, guest):
         super().check(guest)
-        self.note(guest.run(f'blocks wait {self.name} {RUNS}'))
+        self.load.wait(guest, RUNS)
 
     def detach(self, guest):
-        text = self.note(guest.run(f'blocks stop {self.name}'))
-        want = int(re.search(r'sum (\w+)', text)[1], 0)
-        if self.image_sum() != want:
-            raise SoakError(f'{self.image} holds other blocks than the guest '
-                            f'has written; the guest: {text}')
+        self.load.stop(guest)
 
     def abandon(self, guest):
-        guest.run(f'blocks abandon {self.name}')
-
-    def image_sum(self):
-        """Of the generations in the image, as the guest program does it."""
-        total = 0
-        with open(self.image, 'rb') as file:
-            for _ in range(NR_BLOCKS):
-                _, generation, seed = struct.unpack_from('<3Q',
-                                                         file.read(BLOCK))
-                if seed != self.seed:
-                    generation = 0
-                total = engine_mix(total + generation + 1 & MASK)
-        return total
+        self.load.abandon(guest)
 
 
 DRIVE = ['-drive', 'if=none,id=drive,format=raw,file={image}']
@@ -259,6 +248,40 @@ class Nvme(Disk):
     # The guest refuses two of one serial number.
     server_args = [*DRIVE, '-device',
                    'nvme,id=dev,serial={name},drive=drive']
+
+
+class Hold(Nvme):
+    """Waits for its server, and then Linux resets the controller.
+
+    Linux looks for the controller when a command is late. It must find it
+    waiting then, not reading ones after a message's deadline, which is the
+    end of the controller for Linux: so the limit of a command is well above
+    the deadline.
+    """
+
+    kind = 'hold'
+    most = 2
+    may_die = False         # nobody but its server releases what waits
+    long_stall = False
+    io_timeout_ms = 6000
+    returns = {'reconnect-ms': 20, 'on-disconnect': 'hold'}
+
+    def disk(self, guest):
+        disk = super().disk(guest)
+        guest.run(f'echo {self.io_timeout_ms} '
+                  f'>/sys/class/block/{disk[5:]}/queue/io_timeout')
+        return disk
+
+    def impostor_argv(self):
+        return [arg.replace('nvme,', 'nvme,use-intel-id=on,', 1)
+                for arg in self.genuine.argv]
+
+
+class Halt(Hold):
+    """The same, and the VM stands still meanwhile."""
+
+    kind = 'halt'
+    returns = {'reconnect-ms': 20, 'on-disconnect': 'stop'}
 
 
 class Virtio(Disk):
@@ -288,6 +311,9 @@ class TestServer(Device):
             argv += ['--set', line]
         return Server(argv, socket, log)
 
+    def impostor_argv(self):
+        return [*self.genuine.argv, '--set', 'id device=0x4321']
+
 
 class Engine(TestServer):
     """DMA and interrupts without end, and the guest program "engine".
@@ -298,6 +324,7 @@ class Engine(TestServer):
     kind = 'engine'
     lines = ('engine',)
     most = 2
+    returns = {'reconnect-ms': 50}
 
     def attach(self, guest):
         super().attach(guest)
@@ -316,6 +343,12 @@ class Engine(TestServer):
         guest.run('ps -o pid,args | '
                   f"awk '/[e]ngine start {self.address}/ {{ print $1 }}' | "
                   'xargs kill -9')
+
+    def leave(self, guest):
+        self.abandon(guest)
+
+    def returned(self, guest):
+        self.attach(guest)
 
 
 class Standard(TestServer):
@@ -345,6 +378,13 @@ class Standard(TestServer):
                                 f'{value}')
 
 
+class Registers(Standard):
+    """The same, and its server may come back."""
+
+    kind = 'registers'
+    returns = {'reconnect-ms': 100, 'reconnect-reset': 'on'}
+
+
 class Gpio(Device):
     """libvfio-user's sample.
 
@@ -357,6 +397,7 @@ class Gpio(Device):
     resets = False
     long_stall = True
     timeout_ms = 1000
+    returns = {'reconnect-ms': 20, 'on-disconnect': 'hold'}
 
     def make_server(self, socket, log):
         return Server([str(self.setup.gpio), socket], socket, log)
@@ -375,6 +416,9 @@ class Gpio(Device):
             if seen != '0':
                 raise SoakError(f'{self.name}: input 0 is {seen}')
 
+    def impostor_argv(self):
+        return [str(self.setup.gpio.parent / 'server'), *self.genuine.argv[1:]]
+
     def detach(self, guest):
         """The lines are the kernel's as long as they are exported."""
         guest.run(f'base=$(cat {self.sysfs}/gpio/gpiochip*/base); '
@@ -382,5 +426,6 @@ class Gpio(Device):
                   'echo $((base + i)) >/sys/class/gpio/unexport; done')
 
 
-KINDS = {kind.kind: kind for kind in (Nvme, Virtio, Engine, Standard, Gpio)}
+KINDS = {kind.kind: kind for kind in (Nvme, Hold, Halt, Virtio, Engine,
+                                      Standard, Registers, Gpio)}
 SIGSTOP, SIGCONT = signal.SIGSTOP, signal.SIGCONT

@@ -18,7 +18,7 @@ from qemu.machine.machine import AbnormalShutdown
 from vfio_user_channel import MACHINES, Guest, guest_arguments
 from vfio_user_server import wait_until
 
-NR_PORTS = 6
+NR_PORTS = 7
 MIB = 1 << 20
 MEMORY = '384M'
 # What engines fill; the kernel leaves it alone (scripts/guest/engine.c).
@@ -35,6 +35,11 @@ ENDED = ('completed', 'failed', 'cancelled')
 OOPS = re.compile(r'^.*(?:BUG:|Oops|WARNING:|Call Trace|soft lockup|hung_task|'
                   r'blocked for more than|rcu: INFO|irq \d+: nobody cared).*$',
                   re.MULTILINE)
+
+
+# What QEMU says, as events and to its log, when a server has gone.
+LOST = ('VFIO_USER_DISCONNECTED', 'VFIO_USER_REFUSED', 'VFIO_USER_GAVE_UP')
+LOSS = re.compile(r'vfio-user-pci (\S+): (?:device|connection) lost')
 
 
 class SoakError(AssertionError):
@@ -159,6 +164,30 @@ class Machine:
                    f'the migration of {self.name} ends')
         return self.migration_status()
 
+    # Servers that come back
+
+    def wait_event(self, name, device):
+        """An event of a device; its data."""
+        try:
+            return self.vm.event_wait(
+                name, EVENT_DEADLINE,
+                match={'data': {'device': device.name}})['data']
+        except asyncio.TimeoutError:
+            return self.fail(f'no {name} of {device.name} within '
+                             f'{EVENT_DEADLINE} s')
+
+    def expect_loss(self, device):
+        """Its server is about to die, and will come back."""
+        self.lost.add(device.name)
+        device.leave(self.guest)
+
+    def wait_returned(self, device):
+        """The server is back; from now on it is not to be missed again."""
+        self.wait_event('VFIO_USER_RECONNECTED', device)
+        self.check_events()
+        self.check_logs()
+        self.lost.discard(device.name)
+
     # Being looked at
 
     def running(self):
@@ -175,11 +204,18 @@ class Machine:
             self.fail(f'QEMU ended with status {self.vm.exitcode()}')
         if not self.running():
             self.fail(f'the VM is {self.vm.cmd("query-status")["status"]}')
-        self.vm.get_qmp_events()
+        self.check_events()
         self.guest.run('true')
         for device in self.devices:
             device.check(self.guest)
         self.check_logs()
+
+    def check_events(self):
+        """No device has gone whose server did not."""
+        for event in self.vm.get_qmp_events():
+            name = event.get('data', {}).get('device')
+            if event['event'] in LOST and name not in self.lost:
+                self.fail(f'QEMU says of {name}: {event}')
 
     def check_logs(self):
         """No oops, and nothing lost whose server is alive."""
@@ -187,8 +223,8 @@ class Machine:
         if oops:
             self.fail(f'the guest\'s kernel says: {oops[0].strip()}')
         for line in self.log.fresh().splitlines():
-            if 'device lost' in line and not any(name in line
-                                                 for name in self.lost):
+            lost = LOSS.search(line)
+            if lost and lost[1] not in self.lost:
                 self.fail(f'QEMU says: {line}')
 
     def usage(self):

@@ -254,6 +254,25 @@ static void bench_writes(const char *name, volatile uint8_t *p)
     report_samples(name, BURSTS);
 }
 
+/* The whole of what a doorbell costs the guest, in one of several ways. */
+static void bench_bell(const char *name, volatile uint8_t *bar, uint32_t off)
+{
+    volatile uint32_t *p = (volatile uint32_t *)(bar + off);
+
+    for (int i = -BURSTS / 4; i < BURSTS; i++) {
+        uint32_t start = ticks();
+
+        for (unsigned j = 0; j < BENCH_POST_BURST; j++) {
+            *p = j;
+        }
+        if (i >= 0) {
+            samples[i] = (ticks() - start) / BENCH_POST_BURST;
+        }
+        (void)*bar;
+    }
+    report_samples(name, BURSTS);
+}
+
 static void bench_irqs(Device *d)
 {
     volatile uint32_t *reg = d->bar[1];
@@ -377,7 +396,7 @@ static void bench_device(Device *d)
 
 void main(const uint32_t *info)
 {
-    static Device devices[BENCH_NR_PARALLEL], local, gpio;
+    static Device devices[BENCH_NR_PARALLEL], local, gpio, bells;
     unsigned nr = 0;
 
     /* The firmware leaves a timer ticking. */
@@ -400,6 +419,12 @@ void main(const uint32_t *info)
     }
     if (find(&gpio, 0x494f, 0x0dc8, 0)) {
         bench_reads("gpio-read-1", gpio.bar[2], access_port);
+    }
+    if (nr && find(&bells, BENCH_VENDOR, BENCH_BELLS_DEVICE, 0)) {
+        bench_bell("bell-message", bells.bar[0], 0);
+        bench_bell("bell-posted", devices[0].bar[0], 0);
+        bench_bell("bell", bells.bar[0], BENCH_BELL);
+        bench_bell("bell-shadow", bells.bar[0], BENCH_BELL_SHADOW);
     }
     if (nr) {
         bench_device(&devices[0]);

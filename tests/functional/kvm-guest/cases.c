@@ -85,6 +85,84 @@ static void case_regs(void)
     check_memory(dev.bar[KT_MEMORY_BAR]);
 }
 
+/* --- Doorbells --- */
+
+static void check_rings(const char *name, unsigned bell, uint32_t wanted)
+{
+    check(name, reg(KT_RINGS + 4 * bell), wanted);
+}
+
+/* Each of them @times: a signal only for the right width and value. */
+static void ring_bells(uint32_t times)
+{
+    uint32_t regs = dev.bar[KT_REGS_BAR], ports = dev.bar[KT_PORTS_BAR];
+
+    for (uint32_t i = 0; i < times; i++) {
+        write32(regs + KT_BELL_4, i);
+        write16(regs + KT_BELL_MATCH, KT_BELL_VALUE);
+        write32(regs + KT_BELL_ANY, i);
+        write32(regs + KT_BELL_SHADOW, ~i);
+        out16(ports + KT_PORT_BELL, i);
+        out32(ports + KT_PORT_BELL_MATCH, KT_PORT_BELL_VALUE);
+    }
+}
+
+/* Since the beginning @rounds of MANY. */
+static void check_bells(uint32_t rounds)
+{
+    ring_bells(MANY);
+    check_rings("4 bytes", 0, rounds * MANY);
+    check_rings("2 bytes of one value", 1, rounds * MANY);
+    check_rings("any size", 2, rounds * MANY);
+    check_rings("with shadow", 3, rounds * MANY);
+    check("shadow", reg(KT_SHADOW), ~(MANY - 1));
+    check_rings("ports", 4, rounds * MANY);
+    check_rings("ports of one value", 5, rounds * MANY);
+}
+
+/* Writes that are not the ones: messages, that the device stores. */
+static void check_wrong_rings(uint32_t rounds)
+{
+    uint32_t regs = dev.bar[KT_REGS_BAR], ports = dev.bar[KT_PORTS_BAR];
+
+    write16(regs + KT_BELL_4, 0x1111);
+    check_rings("2 bytes, not 4", 0, rounds * MANY);
+    check("stored", read16(regs + KT_BELL_4), 0x1111);
+    write16(regs + KT_BELL_MATCH, KT_BELL_VALUE + 1);
+    write32(regs + KT_BELL_MATCH, KT_BELL_VALUE);
+    check_rings("not the value, nor the width", 1, rounds * MANY);
+    out32(ports + KT_PORT_BELL_MATCH, KT_PORT_BELL_VALUE & 0xffff);
+    out32(ports + KT_PORT_BELL_MATCH, KT_PORT_BELL_VALUE ^ 1);
+    check_rings("not the port's value", 5, rounds * MANY);
+    check("stored at the port", in32(ports + KT_PORT_BELL_MATCH),
+          KT_PORT_BELL_VALUE ^ 1);
+}
+
+static void case_bells(void)
+{
+    uint32_t *bar = &dev.bar[KT_REGS_BAR];
+    uint8_t command = pci_read8(&dev, 4);
+
+    check_bells(1);
+    check_wrong_rings(1);
+
+    /* The bells go with the BAR. */
+    *bar += 0x100000;
+    pci_write32(&dev, 0x10 + 4 * KT_REGS_BAR, *bar);
+    check_bells(2);
+    *bar -= 0x100000;
+    write32(*bar + KT_BELL_4, 0);
+    pci_write32(&dev, 0x10 + 4 * KT_REGS_BAR, *bar);
+    check_rings("nobody is there", 0, 2 * MANY);
+
+    pci_write8(&dev, 4, 0);
+    ring_bells(1);
+    pci_write8(&dev, 4, command);
+    check_rings("switched off", 0, 2 * MANY);
+    check_rings("ports switched off", 4, 2 * MANY);
+    check_bells(3);
+}
+
 /* --- MSI and MSI-X --- */
 
 static void msix_set_all(bool masked)
@@ -433,6 +511,7 @@ static const struct {
 } cases[] = {
     { "hello", case_hello, true },
     { "regs", case_regs, false },
+    { "bells", case_bells, false },
     { "msix", case_msix, false },
     { "msix-many", case_msix_many, false },
     { "msix-mask", case_msix_mask, false },

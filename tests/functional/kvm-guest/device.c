@@ -6,7 +6,7 @@
  * The scripted server of tests/server with registers that make it act, see
  * regs.h. It ends on SIGTERM and then prints every message it got.
  *
- *   device --socket-path=PATH [--no-mmap]
+ *   device --socket-path=PATH [--no-mmap] [--bells]
  *
  * All state belongs to the server's thread, on which both callbacks run.
  */
@@ -27,6 +27,8 @@ typedef struct Device {
     uint32_t causes;
     uint32_t signals;
     uint32_t raised;
+    TsIoFd *bells[KT_NR_BELLS];
+    uint32_t *shadow;                   /* NULL without bells */
 } Device;
 
 /* The level, as it stands in config space and on the wire. */
@@ -48,7 +50,14 @@ static void device_set_causes(Device *d, TestServer *s, uint32_t causes)
 
 static uint32_t device_read(Device *d, TestServer *s, uint64_t off)
 {
+    uint32_t bell = (off - KT_RINGS) / 4;
+
+    if (d->shadow && off >= KT_RINGS && bell < KT_NR_BELLS) {
+        return ts_io_fd_count(s, d->bells[bell]);
+    }
     switch (off) {
+    case KT_SHADOW:
+        return d->shadow ? *d->shadow : 0;
     case KT_MAGIC:
         return KT_MAGIC_VALUE;
     case KT_RAISED:
@@ -116,6 +125,22 @@ static void device_reset(TestServer *s, void *opaque)
     device_set_causes(d, s, 0);
 }
 
+static void device_add_bells(Device *d, TestServer *s)
+{
+    TsIoFd **bell = d->bells;
+
+    *bell++ = ts_add_io_fd(s, KT_REGS_BAR, KT_BELL_4, 4);
+    *bell = ts_add_io_fd(s, KT_REGS_BAR, KT_BELL_MATCH, 2);
+    ts_io_fd_match(*bell++, KT_BELL_VALUE);
+    *bell++ = ts_add_io_fd(s, KT_REGS_BAR, KT_BELL_ANY, 0);
+    *bell = ts_add_io_fd(s, KT_REGS_BAR, KT_BELL_SHADOW, 4);
+    d->shadow = ts_io_fd_shadow(s, *bell++, 0x1004);
+    *bell++ = ts_add_io_fd(s, KT_PORTS_BAR, KT_PORT_BELL, 2);
+    *bell = ts_add_io_fd(s, KT_PORTS_BAR, KT_PORT_BELL_MATCH, 4);
+    ts_io_fd_match(*bell++, KT_PORT_BELL_VALUE);
+    g_assert(bell == d->bells + KT_NR_BELLS);
+}
+
 static void device_describe(Device *d, TestServer *s, bool mmap)
 {
     TsRegion *r;
@@ -148,7 +173,7 @@ int main(int argc, char **argv)
 {
     static Device device;
     const char *path = NULL;
-    bool mmap = true;
+    bool mmap = true, bells = false;
     TestServer *s;
     sigset_t set;
     int sig, err;
@@ -158,6 +183,8 @@ int main(int argc, char **argv)
             path = strchr(argv[i], '=') + 1;
         } else if (!strcmp(argv[i], "--no-mmap")) {
             mmap = false;
+        } else if (!strcmp(argv[i], "--bells")) {
+            bells = true;
         } else {
             fprintf(stderr, "%s: unknown argument %s\n", argv[0], argv[i]);
             return 2;
@@ -172,6 +199,9 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     s = ts_new();
     device_describe(&device, s, mmap);
+    if (bells) {
+        device_add_bells(&device, s);
+    }
     err = ts_start(s, path);
     if (err) {
         fprintf(stderr, "%s: cannot serve %s: %s\n", argv[0], path,

@@ -34,6 +34,21 @@
 #define KT_RESETS           0x20    /* reads the number of DEVICE_RESETs */
 #define KT_DMA_ADDR         0x24    /* memory */
 #define KT_DMA_STORE        0x28    /* write: store it at KT_DMA_ADDR */
+/*
+ * Doorbells, with --bells: writes there are signals on eventfds. Their numbers
+ * can be read, and what the last one of KT_BELL_SHADOW wrote.
+ */
+#define KT_BELL_4           0x400   /* 4 bytes */
+#define KT_BELL_MATCH       0x404   /* 2 bytes of KT_BELL_VALUE */
+#define KT_BELL_ANY         0x408   /* 1, 2 or 4 bytes */
+#define KT_BELL_SHADOW      0x40c   /* 4 bytes, and the value is stored */
+#define KT_BELL_VALUE       0x0707
+#define KT_PORT_BELL        0x10    /* 2 bytes */
+#define KT_PORT_BELL_MATCH  0x14    /* 4 bytes of KT_PORT_BELL_VALUE */
+#define KT_PORT_BELL_VALUE  0x12345678
+#define KT_NR_BELLS         6
+#define KT_RINGS            0x480   /* read: signals of each, in this order */
+#define KT_SHADOW           0x4c0   /* read */
 #define KT_PER_CPU          0x800   /* memory, 4 bytes for each CPU */
 
 /* BAR2, 64 KiB: memory that the client may map. */

@@ -7,7 +7,10 @@
  * the access is answered, so the client has to serve the DMA while it waits.
  * Where guest RAM is private the DMA goes by message.
  *
- *   device --socket-path=PATH --device=ID [--one-socket]
+ *   device --socket-path=PATH --device=ID [--one-socket] [--state=FILE]
+ *
+ * With --state what is in its registers outlives the process: the next one goes
+ * on with it.
  *
  * With --one-socket it behaves like libvfio-user without twin socket: it ends
  * the connection when anything but the reply follows its own command.
@@ -22,14 +25,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "server.h"
+#include "server-disk.h"
 #include "regs.h"
 
 #define MAX_DMA     (4u << 20)
 #define ADLER       65521
 
 typedef struct Device {
-    uint32_t mem[SG_SIZE / 4];
     int error;
     uint8_t buf[MAX_DMA];
 } Device;
@@ -45,37 +47,41 @@ static uint32_t adler32(const uint8_t *data, uint32_t len)
     return b << 16 | a;
 }
 
-static uint32_t device_len(const Device *d)
+static uint32_t *device_register(TestServer *s, uint64_t off)
 {
-    uint32_t len = d->mem[SG_DMA_LEN / 4];
+    return (uint32_t *)ts_region_mem(s, 0) + off / 4;
+}
+
+static uint32_t device_len(TestServer *s)
+{
+    uint32_t len = *device_register(s, SG_DMA_LEN);
 
     return len < MAX_DMA ? len : MAX_DMA;
 }
 
 static uint32_t device_sum(Device *d, TestServer *s)
 {
-    uint32_t len = device_len(d);
+    uint32_t len = device_len(s);
 
-    d->error = ts_dma_read(s, d->mem[SG_DMA_ADDR / 4], d->buf, len,
+    d->error = ts_dma_read(s, *device_register(s, SG_DMA_ADDR), d->buf, len,
                            TS_DMA_ANY);
     return adler32(d->buf, len);
 }
 
 static void device_fill(Device *d, TestServer *s, uint32_t seed)
 {
-    uint32_t len = device_len(d);
+    uint32_t len = device_len(s);
 
     for (uint32_t i = 0; i < len; i++) {
         d->buf[i] = seed + i * 13 + i / 251;
     }
-    d->error = ts_dma_write(s, d->mem[SG_DMA_ADDR / 4], d->buf, len,
+    d->error = ts_dma_write(s, *device_register(s, SG_DMA_ADDR), d->buf, len,
                             TS_DMA_ANY);
 }
 
-static int device_fetch(Device *d, TestServer *s, uint64_t off,
-                        uint32_t *value)
+static int device_fetch(TestServer *s, uint64_t off, uint32_t *value)
 {
-    return ts_dma_read(s, d->mem[SG_DMA_ADDR / 4] + off, value,
+    return ts_dma_read(s, *device_register(s, SG_DMA_ADDR) + off, value,
                        sizeof(*value), TS_DMA_ANY);
 }
 
@@ -83,7 +89,7 @@ static int device_read(Device *d, TestServer *s, uint64_t off,
                        uint32_t *value)
 {
     if (off >= SG_FETCHED) {
-        return device_fetch(d, s, off - SG_FETCHED, value);
+        return device_fetch(s, off - SG_FETCHED, value);
     }
     switch (off) {
     case SG_DMA_SUM:
@@ -93,7 +99,7 @@ static int device_read(Device *d, TestServer *s, uint64_t off,
         *value = d->error;
         return 0;
     default:
-        *value = d->mem[off / 4];
+        *value = *device_register(s, off);
         return 0;
     }
 }
@@ -118,7 +124,7 @@ static int device_access(TestServer *s, unsigned region, uint64_t off,
     if (off == SG_DMA_FILL) {
         device_fill(d, s, value);
     } else {
-        d->mem[off / 4] = value;
+        *device_register(s, off) = value;
     }
     return 0;
 }
@@ -158,7 +164,7 @@ static int device_serve(TestServer *s, const char *path)
 int main(int argc, char **argv)
 {
     static Device device;
-    const char *path = NULL;
+    const char *path = NULL, *state = NULL;
     bool one_socket = false;
     unsigned id = 0;
     TestServer *s;
@@ -169,6 +175,8 @@ int main(int argc, char **argv)
             path = strchr(argv[i], '=') + 1;
         } else if (g_str_has_prefix(argv[i], "--device=")) {
             id = strtoul(strchr(argv[i], '=') + 1, NULL, 0);
+        } else if (g_str_has_prefix(argv[i], "--state=")) {
+            state = strchr(argv[i], '=') + 1;
         } else if (!strcmp(argv[i], "--one-socket")) {
             one_socket = true;
         } else {
@@ -183,6 +191,9 @@ int main(int argc, char **argv)
     }
     s = ts_new();
     device_describe(&device, s, id, one_socket);
+    if (state) {
+        ts_keep_state(s, state);
+    }
     ret = device_serve(s, path);
     ts_free(s);
     return ret;
