@@ -24,7 +24,7 @@ help:
 #: make fuzz           fuzz the client with libFuzzer; FUZZ_SECONDS=N each
 #: make soak           random things happen to a guest; SOAK_HOURS=1 or
 #:                     SOAK_MINUTES=N, SOAK_SEED=N for an old one again
-#: make coverage       unit and qtest measured with gcov
+#: make coverage       unit, qtest and some functional tests, with gcov
 #: make bench          measure; build/bench/results.json and results.svg
 #: make docs           the documentation as HTML
 #: make install        install QEMU with the device (DESTDIR=, PREFIX=)
