@@ -45,6 +45,8 @@
 
 /* The longest time between two attempts is that many times the shortest. */
 #define VFIO_USER_RECONNECT_BACKOFF     16
+/* A server that stays for less is one that crashes again and again. */
+#define VFIO_USER_RECONNECT_STEADY_US   (10 * G_USEC_PER_SEC)
 /* A vCPU that waits looks so often whether the VM is to stop. */
 #define VFIO_USER_RECONNECT_TICK_MS     20
 
@@ -60,6 +62,8 @@
  *
  * Under the BQL:
  * @running: there is a thread
+ * @tries: attempts since the server was last there for some time
+ * @since: when it last came back, as g_get_monotonic_time()
  * @holds_vm: the VM is stopped on behalf of this device
  * @refusal: what was last said of a server that is another device
  */
@@ -76,6 +80,8 @@ struct VFIOUserReconnect {
     VFIOUserDevice *fresh;
 
     bool running;
+    unsigned tries;
+    int64_t since;
     bool holds_vm;
     char *refusal;
 };
@@ -202,6 +208,9 @@ static void vfio_user_reconnect_begin(VFIOUserDevice *udev)
         return;
     }
     rc->running = true;
+    if (g_get_monotonic_time() - rc->since > VFIO_USER_RECONNECT_STEADY_US) {
+        rc->tries = 0;
+    }
     object_ref(OBJECT(rc->opts.iothread));
     qemu_thread_create(&thread, "vfio-user/back", vfio_user_reconnect_thread,
                        vfio_user_device_ref(udev), QEMU_THREAD_DETACHED);
@@ -449,6 +458,7 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
         qemu_cond_broadcast(&rc->cond);
     }
     rc->running = false;
+    rc->since = g_get_monotonic_time();
     g_free(g_steal_pointer(&rc->refusal));
     /* What the old server signalled last, or the new one before it could. */
     nr = vfio_user_load_kick(vdev);
@@ -563,12 +573,13 @@ static void *vfio_user_reconnect_thread(void *opaque)
     VFIOUserReconnect *rc = udev->reconnect;
     int64_t deadline = !rc->opts.timeout_ms ? INT64_MAX :
         g_get_monotonic_time() + rc->opts.timeout_ms * (int64_t)1000;
-    unsigned tries = 0;
     bool back = false;
 
+    /* @tries is this thread's while it runs. */
     rcu_register_thread();
-    while (!back && vfio_user_reconnect_pause(rc, tries++, deadline)) {
-        trace_vfio_user_reconnect_try(udev->name, tries);
+    while (!back && vfio_user_reconnect_pause(rc, rc->tries, deadline)) {
+        rc->tries++;
+        trace_vfio_user_reconnect_try(udev->name, rc->tries);
         back = vfio_user_reconnect_attempt(udev);
     }
     if (!back) {

@@ -4,7 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Input: flags (bit 0: 4096 bytes), for each BAR the exponent of its size (0:
- * none), then the bytes of configuration space, zeros at the end.
+ * none), then the bytes of configuration space, zeros at the end; then where the
+ * one of a server that came back differs: offset (2 bytes) and what is changed.
  *
  * What was accepted is walked once more, as hw/vfio would do it.
  */
@@ -13,11 +14,15 @@
 #include "qapi/error.h"
 #include "hw/pci/pci.h"
 #include "hw/vfio-user/config-check.h"
+#include "hw/vfio-user/config-same.h"
 #include "fuzz.h"
 
 /* Capabilities that a list without loops can have */
 #define MAX_CAPS        ((PCI_CONFIG_SPACE_SIZE - PCI_CONFIG_HEADER_SIZE) / 4)
 #define MAX_EXT_CAPS    ((PCIE_CONFIG_SPACE_SIZE - PCI_CONFIG_SPACE_SIZE) / 4)
+
+/* Bytes in which a second configuration space differs */
+#define CHANGES         4
 
 static void walk_msix(const uint8_t *cap, const uint64_t *bar_size)
 {
@@ -67,6 +72,34 @@ static void walk_ext_caps(const uint8_t *config)
     }
 }
 
+static void compare(FuzzInput *in, const uint8_t *was, size_t size,
+                    const uint64_t *bar_size)
+{
+    g_autofree uint8_t *is = g_memdup2(was, size);
+    Error *err = NULL;
+    bool ok;
+
+    for (unsigned i = 0; i < CHANGES; i++) {
+        unsigned at = fuzz_u16(in) % size;
+
+        is[at] ^= fuzz_u8(in);
+    }
+    if (!vfio_user_config_check(is, size, bar_size, NULL)) {
+        return;
+    }
+    ok = vfio_user_config_same(was, is, size, &err);
+    fuzz_check_error(ok, err);
+    if (ok) {
+        g_assert_cmpmem(was, 4, is, 4);
+        g_assert_cmpmem(was + PCI_SUBSYSTEM_VENDOR_ID, 4,
+                        is + PCI_SUBSYSTEM_VENDOR_ID, 4);
+        walk_caps(is, bar_size);
+    }
+    g_assert_true(vfio_user_config_same(was, was, size, NULL));
+    g_assert_true(vfio_user_config_kept(was, was, 0x3f));
+    vfio_user_config_kept(was, is, 0x3f);
+}
+
 void fuzz_config(FuzzInput *in)
 {
     size_t size = fuzz_u8(in) & 1 ? PCIE_CONFIG_SPACE_SIZE :
@@ -89,5 +122,6 @@ void fuzz_config(FuzzInput *in)
         if (size == PCIE_CONFIG_SPACE_SIZE) {
             walk_ext_caps(config);
         }
+        compare(in, config, size, bar_size);
     }
 }
