@@ -150,12 +150,13 @@ static void vfio_user_conn_end(VFIOUserConn *conn, const unsigned *life,
         return;
     }
     trace_vfio_user_conn_failed(conn->name, error_get_pretty(err));
-    /* Wakes a driver in poll(). The descriptor lives until all have left. */
-    shutdown(conn->chan.fd, SHUT_RDWR);
-    vfio_user_conn_finish_orphans(orphans);
+    /* First: a server that sees this socket closed may close its other one. */
     if (tell) {
         conn->ops->failed(conn->opaque);
     }
+    /* Wakes a driver in poll(). The descriptor lives until all have left. */
+    shutdown(conn->chan.fd, SHUT_RDWR);
+    vfio_user_conn_finish_orphans(orphans);
     QEMU_LOCK_GUARD(&conn->lock);
     conn->nr_failing--;
     qemu_cond_broadcast(&conn->rx_idle);
