@@ -344,6 +344,14 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
     }
     VFIO_USER_PCI_GET_CLASS(dev)->parent_realize(pdev, errp);
     if (*errp) {
+        Error *lost = vfio_user_conn_error(dev->udev->conn);
+
+        /* hw/vfio knows an errno, if anything. */
+        if (lost) {
+            error_prepend(errp, "vfio-user-pci %s: %s: ", dev->udev->name,
+                          error_get_pretty(lost));
+            error_free(lost);
+        }
         vfio_user_device_close(dev->udev);
         migrate_del_blocker(&dev->migration_blocker);
         return;
