@@ -3,7 +3,8 @@
 
 Counts test cases where a program speaks TAP, else programs.  Reads meson's
 testlog.json: one JSON object a line.  Exits 1 if something failed, and also
-if nothing ran, as a run of no tests proves nothing.
+if nothing ran, as a run of no tests proves nothing.  What a program that
+failed said last comes before: who looks at a cut-off log has the end of it.
 """
 
 import json
@@ -13,6 +14,7 @@ import sys
 LINE = re.compile(r'^(not )?ok\b\s*(\d*)\s*-?\s*(.*?)\s*'
                   r'(?:#\s*(SKIP|TODO)\S*\s*(.*))?$', re.I)
 PASSED = ('OK', 'EXPECTEDFAIL')
+LAST = 200              # lines of each kind of output
 
 
 def cases(text):
@@ -46,12 +48,23 @@ def judge(entry):
     return found
 
 
+def show(entry):
+    """The end of what a program wrote."""
+    for kind in 'stdout', 'stderr':
+        for line in entry.get(kind, '').splitlines()[-LAST:]:
+            print('%s %s: %s' % (entry['name'].split(' / ')[-1], kind, line))
+
+
 def main():
     found = []
     try:
         with open(sys.argv[1], encoding='utf-8') as f:
             for line in f:
-                found += judge(json.loads(line))
+                entry = json.loads(line)
+                verdicts = judge(entry)
+                if any(verdict == 'failed' for _, verdict, _ in verdicts):
+                    show(entry)
+                found += verdicts
     except OSError:
         print('no test ran')
     count = {'passed': 0, 'failed': 0, 'skipped': 0}

@@ -17,6 +17,7 @@ from typing import List, NamedTuple
 from qemu_test import QemuSystemTest
 
 from vfio_user_server import Server, qemu_server, wait_until
+from vfio_user_watchdog import Watchdog
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MIB = 1 << 20
@@ -41,6 +42,12 @@ class VFIOUserTest(QemuSystemTest):
         super().setUp()
         self.servers = []
         self.logs = []
+        Watchdog(self, self.running, self.log_file('stacks.log')).start()
+
+    def running(self):
+        """Name and process of each QEMU that runs."""
+        return [(name, vm.get_pid()) for name, vm in self._vms.items()
+                if vm.is_running()]
 
     def tearDown(self):
         super().tearDown()

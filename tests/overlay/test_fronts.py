@@ -110,6 +110,14 @@ class Summary(Scratch):
         self.assertEqual(status, 1)
         self.assertIn('failed: a: timeout\n', text)
 
+    def test_end_of_a_failed_program_is_shown(self):
+        lines = ''.join('# line %d\n' % i for i in range(1000))
+        text = self.summary(self.entry('a', 'FAIL', lines + 'not ok 1 /x\n'),
+                            self.entry('b', 'OK', 'nothing\nok 1 /y\n'))[1]
+        self.assertIn('a stdout: # line 999\na stdout: not ok 1 /x\n', text)
+        self.assertNotIn('line 0\n', text)
+        self.assertNotIn('nothing', text)
+
     def test_skipped_program(self):
         status, text = self.summary(
             self.entry('a', 'SKIP', '1..0 # SKIP no guest\n'),
