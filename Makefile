@@ -20,7 +20,7 @@ help:
 #: make check          set up, build, run all suites
 #: make check-unit     run one suite; also check-qtest, check-functional,
 #:                     check-interop, check-overlay, check-fuzz
-#: make check-san      unit and qtest with ASan and UBSan, unit under TSan
+#: make check-san      unit, qtest, some guests: ASan and UBSan; unit: TSan
 #: make fuzz           fuzz the client with libFuzzer; FUZZ_SECONDS=N each
 #: make soak           random things happen to a guest; SOAK_HOURS=1 or
 #:                     SOAK_MINUTES=N, SOAK_SEED=N for an old one again
@@ -50,7 +50,7 @@ check-unit check-qtest check-functional check-interop check-overlay \
 check-fuzz: configured
 	@scripts/check.sh test $(B) --suite $(@:check-%=%)
 
-check-san: setup configured
+check-san: setup configured guest
 	@scripts/check-san.sh
 
 fuzz: setup configured

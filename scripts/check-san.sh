@@ -1,13 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The tests under sanitizers: unit, qtest and the fuzzing corpus under ASan
-# and UBSan (build/san), then the unit tests, which hold the threaded engine,
-# under TSan (build/tsan).
+# The tests under sanitizers: unit, qtest, the fuzzing corpus and some
+# functional tests under ASan and UBSan (build/san), then the unit tests, which
+# hold the threaded engine, under TSan (build/tsan).
+#
+# The functional tests are those whose guest is a page of code, since vCPUs
+# that wait for a server are in no other suite, and one with a Debian guest and
+# a server in a QEMU, which is instrumented as well.
 
 set -eu
 cd "$(dirname "$0")/.."
 top=$PWD
+guests="x86_64_vfio_user_cut x86_64_vfio_user_dma_effects
+        x86_64_vfio_user_ioeventfd x86_64_vfio_user_kvm
+        x86_64_vfio_user_nvme x86_64_vfio_user_reconnect_smp
+        x86_64_vfio_user_smp"
 status=0
 
 # A finding ends the program, so that it fails its test.  The quarantine of
@@ -36,13 +44,15 @@ show_reports()
     done
 }
 
-echo "  unit, qtest and fuzz under ASan and UBSan"
+echo "  unit, qtest, fuzz and some guests under ASan and UBSan"
 mkdir -p build/san build/tsan
 rm -f "$reports".*
 scripts/qemu-configure.sh "$top/build/san/qemu" --enable-asan --enable-ubsan
-scripts/outer-configure.sh build/san -Dscope=tests -Dguest_tests=false \
+scripts/outer-configure.sh build/san -Dscope=tests \
     -Db_sanitize=address,undefined
-scripts/check.sh test build/san --suite unit --suite qtest --suite fuzz ||
+export VFIO_USER_TEST_SERVER="$top/build/san/tests/server/vfio-user-test-server"
+# shellcheck disable=SC2086
+scripts/check.sh test build/san 'test-*' 'vfio-user-*' 'fuzz-*' $guests ||
     status=1
 show_reports
 

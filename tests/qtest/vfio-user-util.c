@@ -55,6 +55,15 @@ unsigned long vut_private_kib(pid_t pid)
     return strtoul(line + strlen("Private_Dirty:"), NULL, 10);
 }
 
+void vut_check_growth(unsigned long before, unsigned long after,
+                      unsigned long most)
+{
+    g_test_message("private memory: %lu KiB, then %lu KiB", before, after);
+#ifndef __SANITIZE_ADDRESS__
+    g_assert_cmpuint(after, <=, before + most);
+#endif
+}
+
 TestServer *vut_server(const char *dir, const char *name,
                        void (*setup)(TestServer *s))
 {

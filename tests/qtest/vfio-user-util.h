@@ -86,6 +86,14 @@ void vut_wait_nr_fds(VUTest *t, unsigned nr);
 /* Resident private memory of a process, in KiB. */
 unsigned long vut_private_kib(pid_t pid);
 
+/*
+ * QEMU's memory grew by no more than this, in KiB.  With AddressSanitizer it
+ * is only told: its allocator hands pages of its own to each thread and keeps
+ * what was freed, while its leak checker sees each lost byte when QEMU exits.
+ */
+void vut_check_growth(unsigned long before, unsigned long after,
+                      unsigned long most);
+
 /* Evaluates until true, with a deadline. */
 #define VUT_WAIT(expr)                                                  \
     do {                                                                \
