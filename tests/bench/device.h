@@ -35,5 +35,6 @@
 #define BENCH_DMA_MAX       (1024 * 1024)
 #define BENCH_POST_BURST    32
 #define BENCH_NR_PARALLEL   4
+#define BENCH_FAR_US        1000    /* what a message takes to a far server */
 
 #endif /* TESTS_BENCH_DEVICE_H */

@@ -373,54 +373,102 @@ static void bench_irqs(Raw *r)
     bench_samples("irq", samples, BENCH_IRQS, 1);
 }
 
-static unsigned raw_call(Raw *r, uint16_t command, const void *payload,
-                         size_t len)
+static void raw_ask(Raw *r, uint16_t command, const void *payload, size_t len)
 {
     struct {
         struct vfio_user_header header;
         uint8_t payload[256];
     } out = { .header = { .command = command, .size = 16 + len } };
-    char in[8192];
-    struct vfio_user_header header;
 
     memcpy(out.payload, payload, len);
     raw_send(r->fd, &out, out.header.size);
+}
+
+static void raw_reply(Raw *r)
+{
+    char in[8192];
+    struct vfio_user_header header;
+
     raw_receive(r->fd, &header, sizeof(header));
     if (header.size - sizeof(header) > sizeof(in)) {
         errno = EMSGSIZE;
         bench_die("reply");
     }
     raw_receive(r->fd, in, header.size - sizeof(header));
-    return 1;
+}
+
+static void raw_replies(Raw *r, unsigned nr)
+{
+    while (nr--) {
+        raw_reply(r);
+    }
+}
+
+/* Everything about regions and interrupts, and config space. */
+static unsigned raw_ask_all(Raw *r)
+{
+    struct vfio_user_region_rw config = {
+        .region = VFIO_USER_REGION_CONFIG, .count = 256,
+    };
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i <= VFIO_USER_REGION_VGA; i++, nr++) {
+        struct vfio_user_region_info ask = { .argsz = 4096, .index = i };
+
+        raw_ask(r, VFIO_USER_DEVICE_GET_REGION_INFO, &ask, sizeof(ask));
+    }
+    for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++, nr++) {
+        struct vfio_user_irq_info ask = { .argsz = sizeof(ask), .index = i };
+
+        raw_ask(r, VFIO_USER_DEVICE_GET_IRQ_INFO, &ask, sizeof(ask));
+    }
+    raw_ask(r, VFIO_USER_REGION_READ, &config, sizeof(config));
+    return nr + 1;
 }
 
 /* What no client can do without: one question for each thing, one read. */
 static void bench_startup(const char *path)
 {
     struct vfio_user_device_info info = { .argsz = sizeof(info) };
-    struct vfio_user_region_rw config = {
-        .region = VFIO_USER_REGION_CONFIG, .count = 256,
-    };
     uint64_t start = bench_now();
-    unsigned nr = 1;
+    unsigned nr;
     Raw r;
 
     raw_open(&r, path);
-    nr += raw_call(&r, VFIO_USER_DEVICE_GET_INFO, &info, sizeof(info));
-    for (unsigned i = 0; i <= VFIO_USER_REGION_VGA; i++) {
-        struct vfio_user_region_info ask = { .argsz = 4096, .index = i };
-
-        nr += raw_call(&r, VFIO_USER_DEVICE_GET_REGION_INFO, &ask,
-                       sizeof(ask));
-    }
-    for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
-        struct vfio_user_irq_info ask = { .argsz = sizeof(ask), .index = i };
-
-        nr += raw_call(&r, VFIO_USER_DEVICE_GET_IRQ_INFO, &ask, sizeof(ask));
-    }
-    nr += raw_call(&r, VFIO_USER_REGION_READ, &config, sizeof(config));
+    raw_ask(&r, VFIO_USER_DEVICE_GET_INFO, &info, sizeof(info));
+    raw_reply(&r);
+    nr = raw_ask_all(&r);
+    raw_replies(&r, nr);
     bench_print("startup-time", "us", (bench_now() - start) / 1000.0);
-    bench_print("startup-messages", "messages", nr);
+    /* And the version and the device */
+    bench_print("startup-messages", "messages", 2 + nr);
+    raw_close(&r);
+}
+
+/*
+ * A device from its socket to a guest that may use it, by as few waits as can
+ * be: for the version (which is free), the device, all about it, and what is
+ * set up in it.
+ */
+static void bench_far(const char *path)
+{
+    struct vfio_user_device_info info = { .argsz = sizeof(info) };
+    struct vfio_user_dma_map map = {
+        .argsz = sizeof(map),
+        .flags = VFIO_USER_DMA_READABLE | VFIO_USER_DMA_WRITEABLE,
+        .size = BENCH_DMA_MAX,
+    };
+    uint64_t start = bench_now();
+    Raw r;
+
+    raw_open(&r, path);
+    raw_ask(&r, VFIO_USER_DEVICE_GET_INFO, &info, sizeof(info));
+    raw_reply(&r);
+    raw_replies(&r, raw_ask_all(&r));
+    raw_ask(&r, VFIO_USER_DMA_MAP, &map, sizeof(map));
+    raw_ask(&r, VFIO_USER_DEVICE_RESET, "", 0);
+    raw_replies(&r, 2);
+    bench_print("startup-far", "us", (bench_now() - start) / 1000.0);
     raw_close(&r);
 }
 
@@ -527,7 +575,8 @@ static int usage(void)
 {
     fprintf(stderr, "usage: vfio-user-bench-raw block|spin SOCKET...\n"
             "       vfio-user-bench-raw block|spin --reads REGION SOCKET\n"
-            "       vfio-user-bench-raw block|spin --bells SOCKET\n");
+            "       vfio-user-bench-raw block|spin --bells SOCKET\n"
+            "       vfio-user-bench-raw block|spin --far SOCKET\n");
     return 2;
 }
 
@@ -545,6 +594,8 @@ int main(int argc, char **argv)
         raw_close(&r);
     } else if (!strcmp(argv[2], "--bells") && argc == 4) {
         bench_bells(argv[3]);
+    } else if (!strcmp(argv[2], "--far") && argc == 4) {
+        bench_far(argv[3]);
     } else if (argc == 2 + BENCH_NR_PARALLEL) {
         bench_ticks();
         bench_all(argv + 2);

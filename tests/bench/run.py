@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import chart
 import iommu
@@ -32,7 +33,7 @@ MACHINE = ['-m', '64', '-smp', '4', '-nodefaults', '-no-user-config',
            '-device', 'pci-testdev']
 RATES = ('MB/s', '1/s')
 UNITS = {'dma': 'MB/s', 'windows': '1/s', 'iommu': '1/s', 'startup-time': 'us',
-         'startup-messages': 'messages'}
+         'startup-far': 'us', 'startup-messages': 'messages'}
 
 
 def unit_of(name):
@@ -53,6 +54,8 @@ class Servers:
             self.start([args.server, self.paths[-1]])
         self.bells = os.path.join(directory, 'bells')
         self.start([args.server, self.bells, 'bells'])
+        self.far = os.path.join(directory, 'far')
+        self.start([args.server, self.far, 'far'])
         self.gpio = None
         if os.path.exists(args.gpio):
             self.gpio = os.path.join(directory, 'gpio')
@@ -117,7 +120,8 @@ def run_reads(command, region, path, prefix):
 def run_raw(args, way, servers):
     """The least that it could cost."""
     result = run_client([args.raw, way], servers)
-    result.update(parse(run([args.raw, way, '--bells', servers.bells]) or ''))
+    for option, path in (('--bells', servers.bells), ('--far', servers.far)):
+        result.update(parse(run([args.raw, way, option, path]) or ''))
     return result
 
 
@@ -149,20 +153,44 @@ def run_guest(args, accel, servers):
     return parse(text)
 
 
+class Paused:
+    """A machine that has been built and not started yet, by QMP."""
+
+    def __init__(self, args, devices):
+        command = [args.qemu, '-accel', 'tcg', '-S', '-qmp', 'stdio']
+        self.proc = subprocess.Popen(
+            command + MACHINE + devices, text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.proc.stdout.readline()
+        self.execute('qmp_capabilities')
+
+    def execute(self, command, **arguments):
+        """Whether it was done; nothing else is said meanwhile."""
+        self.proc.stdin.write(json.dumps({
+            'execute': command, 'arguments': arguments}) + '\n')
+        self.proc.stdin.flush()
+        return 'return' in json.loads(self.proc.stdout.readline() or '{}')
+
+    def stop(self):
+        """End it."""
+        self.proc.communicate('{"execute": "quit"}\n')
+
+
 def run_startup(args, servers):
-    """A machine that has been built and not started yet."""
-    command = [args.qemu, '-accel', 'tcg', '-S', '-qmp', 'stdio'] + MACHINE
-    proc = subprocess.Popen(command + device(servers.paths[0]), text=True,
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL)
-    for name in ('qmp_capabilities', 'query-status'):
-        proc.stdout.readline()
-        proc.stdin.write('{"execute": "%s"}\n' % name)
-        proc.stdin.flush()
-    proc.stdout.readline()
+    """Of a machine, and of a device that is plugged into one."""
+    machine = Paused(args, device(servers.paths[0]))
     nr, us = servers.messages()
-    proc.communicate('{"execute": "quit"}\n')
-    return {'startup-messages': nr, 'startup-time': us}
+    machine.stop()
+    result = {'startup-messages': nr, 'startup-time': us}
+    machine = Paused(args, [])
+    start = time.monotonic()
+    if machine.execute('device_add', driver='vfio-user-pci', id='far',
+                       socket=servers.far):
+        result['startup-far'] = (time.monotonic() - start) * 1e6
+    else:
+        print('no result: a far device cannot be plugged in')
+    machine.stop()
+    return result
 
 
 def local_cost(name):

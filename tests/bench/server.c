@@ -3,7 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- *   vfio-user-bench-server SOCKET [bells]
+ *   vfio-user-bench-server SOCKET [bells|far]
  *
  * The test server, extended by registers that make it raise an interrupt or
  * move data by messages. DMA runs inside the write that asks for it, on the
@@ -13,6 +13,11 @@
  * SIGUSR1 prints how many messages the present client has sent and how long
  * it took from the second one (the first is VERSION) to the last that was no
  * access: a machine resets its devices some time after it has built them.
+ *
+ * "far" is the same device with messages that take a millisecond to get there.
+ * Those that are under way together share it, so a client that asks for one
+ * thing after the other pays for each, and one that does not pays once. Only
+ * VERSION takes no time.
  */
 
 #ifndef _GNU_SOURCE
@@ -22,6 +27,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "../server/internal.h"
@@ -33,6 +39,8 @@ typedef struct BenchServer {
     uint8_t data[BENCH_DMA_MAX];
     unsigned nr_messages;   /* atomic */
     uint64_t first, last;   /* atomic */
+    bool far;
+    int near;               /* bytes that came while we waited for others */
 } BenchServer;
 
 static BenchServer bench;
@@ -130,14 +138,28 @@ static int access_control(TestServer *s, unsigned region, uint64_t offset,
     return 0;
 }
 
+static void far_wait(TestServer *s, int size)
+{
+    if (bench.near < size) {
+        usleep(BENCH_FAR_US);
+        if (ioctl(s->conn_fd, FIONREAD, &bench.near)) {
+            bench.near = 0;
+        }
+    } else {
+        bench.near -= size;
+    }
+}
+
 static int count_message(TestServer *s, TsMessage *request, TsMessage *reply,
                          void *opaque)
 {
     uint64_t now = bench_now();
 
-    (void)s;
     (void)reply;
     (void)opaque;
+    if (bench.far) {
+        far_wait(s, request->hdr.size);
+    }
     if (request->hdr.command == VFIO_USER_DEVICE_GET_INFO) {
         __atomic_store_n(&bench.nr_messages, 1, __ATOMIC_RELAXED);
         __atomic_store_n(&bench.first, now, __ATOMIC_RELAXED);
@@ -151,9 +173,10 @@ static int count_message(TestServer *s, TsMessage *request, TsMessage *reply,
     return -1;
 }
 
-static TestServer *make_device(bool bells)
+static TestServer *make_device(const char *kind)
 {
     TestServer *s = ts_new();
+    bool bells = !strcmp(kind, "bells");
 
     ts_config_id(s, BENCH_VENDOR, bells ? BENCH_BELLS_DEVICE : BENCH_DEVICE,
                  0xff0000, 1);
@@ -173,12 +196,15 @@ static TestServer *make_device(bool bells)
 
 int main(int argc, char **argv)
 {
+    const char *kind = argc == 3 ? argv[2] : "";
     TestServer *s;
     sigset_t set;
     int sig, err;
 
-    if (argc != 2 && (argc != 3 || strcmp(argv[2], "bells"))) {
-        fprintf(stderr, "usage: vfio-user-bench-server SOCKET [bells]\n");
+    bench.far = !strcmp(kind, "far");
+    if (argc != 2 && (argc != 3 || (!bench.far && strcmp(kind, "bells")))) {
+        fprintf(stderr,
+                "usage: vfio-user-bench-server SOCKET [bells|far]\n");
         return 2;
     }
     sigemptyset(&set);
@@ -187,7 +213,7 @@ int main(int argc, char **argv)
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 
-    s = make_device(argc == 3);
+    s = make_device(kind);
     ts_log_enable(s, false);
     err = ts_start(s, argv[1]);
     if (err) {
