@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A Debian guest that protects itself from the device with an IOMMU.
 
-Every buffer of the driver is mapped for its request and unmapped after it
-(intel-iommu, strict), and the server learns of each before the guest goes on.
+Every buffer of the driver is mapped for its request and unmapped after it, and
+the server learns of each before the guest goes on (strict); or the guest lets
+unmapped pages wait for each other and takes them away together (lazy).  With
+intel-iommu QEMU finds out about the guest's changes by itself, with
+virtio-iommu it is told.
 
 QEMU's own server has room for 16 windows (libvfio-user's MAX_DMA_REGIONS) and
 does not say so.  NVMe gets by with that if there are few requests at a time
@@ -25,15 +28,19 @@ SIZE = 4 * MIB
 FEW_REQUESTS = 'nvme.io_queue_depth=4 nvme_core.io_timeout=5'
 
 
-class VFIOUserIOMMU(VFIOUserGuestTest):
-    """NVMe by QEMU's server, behind intel-iommu."""
+INTEL = 'intel-iommu,caching-mode=on'
+VIRTIO = 'virtio-iommu-pci,addr=3'
 
-    def boot_nvme(self, append):
+
+class VFIOUserIOMMU(VFIOUserGuestTest):
+    """NVMe by QEMU's server, behind an IOMMU."""
+
+    def boot_nvme(self, append, iommu=INTEL):
         """A guest with the disk, and what its container does in a file."""
         self.server = self.serve_disk(NVME)
         self.trace = self.log_file('trace.log')
         self.logs.append(self.trace)
-        return self.boot('-device', 'intel-iommu,caching-mode=on',
+        return self.boot('-device', iommu,
                          *self.client(self.server, addr='5'),
                          '-D', self.trace,
                          '-trace', 'vfio_user_container_map',
@@ -51,13 +58,15 @@ class VFIOUserIOMMU(VFIOUserGuestTest):
         """What QEMU has said."""
         return Path(self.log_file('guest.log')).read_text(encoding='utf-8')
 
-    def test_strict(self):
-        """Data is right, and each page of it was a window for a moment."""
-        guest = self.boot_nvme('iommu.strict=1')
+    def group_type(self, guest):
+        """What the guest's IOMMU does for the device."""
         guest.run(f'wait_disk {NVME.disk}')
-        self.assertEqual(
-            guest.run(f'cat /sys/bus/pci/devices/{ADDRESS}/iommu_group/type'),
-            'DMA')
+        return guest.run(
+            f'cat /sys/bus/pci/devices/{ADDRESS}/iommu_group/type')
+
+    def check_windows(self, guest, kind='DMA'):
+        """Data is right, and each page of it was a window for a moment."""
+        self.assertEqual(self.group_type(guest), kind)
         guest.run(f'echo {PAGE // 1024} '
                   f'>/sys/class/block/nvme0n1/queue/max_sectors_kb')
         before = len(self.windows())
@@ -71,6 +80,18 @@ class VFIOUserIOMMU(VFIOUserGuestTest):
         # Never more than the server has room for
         self.assertLessEqual(abs(len(maps) - len(unmaps)), 16)
         self.assertEqual(self.log_text(), '')
+
+    def test_strict(self):
+        """intel-iommu; in caching mode Linux is strict in any case."""
+        self.check_windows(self.boot_nvme('iommu.strict=0'))
+
+    def test_virtio_strict(self):
+        """virtio-iommu"""
+        self.check_windows(self.boot_nvme('iommu.strict=1', VIRTIO))
+
+    def test_virtio_lazy(self):
+        """virtio-iommu, and what the guest takes away it may flush later."""
+        self.check_windows(self.boot_nvme('iommu.strict=0', VIRTIO), 'DMA-FQ')
 
     def test_passthrough(self):
         """The kernel maps all memory once, and requests map nothing."""
