@@ -205,7 +205,7 @@ static void vfio_user_aer_answer(void *opaque, int ret)
     aer->busy = false;
     /* A server that has gone was reported, and on-disconnect is for it. */
     if (aer->vdev && ret != -EPIPE &&
-        (ret || !vfio_user_aer_inject(&aer->vdev->pdev, q))) {
+        (ret || !vfio_user_aer_inject(PCI_DEVICE(aer->vdev), q))) {
         vfio_user_aer_untold(aer);
     }
     if (aer->vdev && aer->again) {
@@ -219,7 +219,7 @@ static void vfio_user_aer_answer(void *opaque, int ret)
 /* An error came. */
 static void vfio_user_aer_start(VFIOUserAER *aer)
 {
-    PCIDevice *pdev = &aer->vdev->pdev;
+    PCIDevice *pdev = PCI_DEVICE(aer->vdev);
     uint16_t cap = vfio_user_aer_cap(pdev);
     VFIOUserAERQuery *q;
 

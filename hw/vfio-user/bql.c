@@ -27,6 +27,7 @@
 #include "system/runstate.h"
 #include "system/tcg.h"
 #include "device.h"
+#include "trace.h"
 
 /* Counting as stopped ---------------------------------------------------------- */
 
@@ -53,6 +54,7 @@ static bool vfio_user_bql_park(VFIOUserDevice *udev)
     }
     udev->nr_parked++;
     vfio_user_bql_parked = true;
+    trace_vfio_user_bql_park(udev->name, udev->nr_parked);
     return true;
 }
 
@@ -60,6 +62,7 @@ static void vfio_user_bql_unpark(VFIOUserDevice *udev)
 {
     if (vfio_user_bql_parked) {
         vfio_user_bql_parked = false;
+        trace_vfio_user_bql_unpark(udev->name, udev->nr_parked - 1);
         if (!--udev->nr_parked) {
             migrate_del_blocker(&udev->parked_blocker);
         }

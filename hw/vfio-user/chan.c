@@ -59,6 +59,8 @@ static void vfio_user_chan_drop_fds(VFIOUserChan *chan)
 void vfio_user_chan_cleanup(VFIOUserChan *chan)
 {
     vfio_user_chan_drop_fds(chan);
+    vfio_user_record_socket_free(chan->record);
+    chan->record = NULL;
     if (chan->fd >= 0) {
         close(chan->fd);
         chan->fd = -1;
@@ -108,6 +110,7 @@ static ssize_t vfio_user_chan_recvmsg(VFIOUserChan *chan, struct iovec *iov,
         .msg_control = chan->no_fds ? NULL : &control,
         .msg_controllen = chan->no_fds ? 0 : sizeof(control),
     };
+    unsigned had = chan->nr_fds;
     ssize_t ret;
 
     ret = RETRY_ON_EINTR(recvmsg(chan->fd, &msg,
@@ -119,6 +122,10 @@ static ssize_t vfio_user_chan_recvmsg(VFIOUserChan *chan, struct iovec *iov,
     if (!chan->no_fds &&
         (msg.msg_controllen || (msg.msg_flags & MSG_CTRUNC))) {
         vfio_user_chan_keep_fds(chan, &msg);
+    }
+    if (unlikely(chan->record)) {
+        vfio_user_record_received(chan->record, iov, nr_iov, ret,
+                                  chan->nr_fds - had);
     }
     return ret;
 }
@@ -134,6 +141,9 @@ static ssize_t vfio_user_chan_recv_plain(VFIOUserChan *chan,
         return -errno;
     }
     chan->pos += ret;
+    if (unlikely(chan->record)) {
+        vfio_user_record_received(chan->record, iov, 1, ret, 0);
+    }
     return ret;
 }
 
@@ -266,22 +276,51 @@ static ssize_t vfio_user_chan_sendmsg(VFIOUserChan *chan, VFIOUserTx *tx)
                                   MSG_DONTWAIT | MSG_NOSIGNAL));
 }
 
+/* As much as the socket takes at once. Returns the bytes, or -errno. */
+static ssize_t vfio_user_chan_send_part(VFIOUserChan *chan, VFIOUserTx *tx)
+{
+    char small[VFIO_USER_CHAN_SMALL];
+    size_t len = tx->nr_fds ? 0 : vfio_user_chan_gather(tx, small);
+    ssize_t ret = len ? RETRY_ON_EINTR(send(chan->fd, small, len,
+                                            MSG_DONTWAIT | MSG_NOSIGNAL))
+                      : vfio_user_chan_sendmsg(chan, tx);
+
+    if (ret < 0) {
+        return -errno;
+    }
+    if (ret == len) {
+        tx->nr_iov = 0;
+    }
+    return ret;
+}
+
+/*
+ * What lies in guest memory is looked at once more for the recording, and the
+ * guest may have changed it since it was sent.
+ */
+static ssize_t vfio_user_chan_send_recorded(VFIOUserChan *chan, VFIOUserTx *tx)
+{
+    unsigned nr_iov = tx->nr_iov;
+    ssize_t ret;
+
+    vfio_user_record_send_begin(chan->record);
+    ret = vfio_user_chan_send_part(chan, tx);
+    vfio_user_record_send_end(chan->record, tx->iov, nr_iov, ret, tx->nr_fds);
+    return ret;
+}
+
 int vfio_user_chan_send(VFIOUserChan *chan, VFIOUserTx *tx)
 {
     while (tx->nr_iov) {
-        char small[VFIO_USER_CHAN_SMALL];
-        size_t len = tx->nr_fds ? 0 : vfio_user_chan_gather(tx, small);
-        ssize_t ret = len ? RETRY_ON_EINTR(send(chan->fd, small, len,
-                                                MSG_DONTWAIT | MSG_NOSIGNAL))
-                          : vfio_user_chan_sendmsg(chan, tx);
+        ssize_t ret = unlikely(chan->record)
+                      ? vfio_user_chan_send_recorded(chan, tx)
+                      : vfio_user_chan_send_part(chan, tx);
 
         if (ret < 0) {
-            return -errno;
+            return ret;
         }
         tx->nr_fds = 0;
-        if (ret == len) {
-            tx->nr_iov = 0;
-        } else {
+        if (tx->nr_iov) {
             vfio_user_chan_advance(tx, ret);
         }
     }

@@ -8,6 +8,7 @@
 #define HW_VFIO_USER_CHAN_H
 
 #include "hw/vfio-user/wire.h"
+#include "record.h"
 
 /*
  * Bytes that one receive may take in ahead of need. Big enough for a burst of
@@ -35,6 +36,7 @@
  * @no_fds:  the kernel is to drop descriptors that come: none are expected, and
  *           a receive that asks for none is quicker
  * @lost_fds: descriptors had to be dropped (too many, MSG_CTRUNC). Reader only.
+ * @record: where all of it is noted down, owned; NULL, as a rule. Set once.
  *
  * "Reader" and "writer" below mean: at most one thread at a time in each of
  * these roles; conn.c sees to that. A reader and a writer do not disturb each
@@ -50,6 +52,7 @@ typedef struct VFIOUserChan {
     unsigned nr_fds;
     bool no_fds;
     bool lost_fds;
+    VFIOUserRecordSocket *record;
     uint8_t buf[VFIO_USER_CHAN_BUF];
 } VFIOUserChan;
 

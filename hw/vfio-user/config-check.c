@@ -48,6 +48,18 @@ static bool check_header(const ConfigView *v, Error **errp)
 }
 
 /* The upper half of a 64-bit BAR lies where the next BAR would. */
+/* hw/vfio indexes the pins of the bus with it; not all versions look. */
+static bool check_pin(const ConfigView *v, Error **errp)
+{
+    uint8_t pin = v->config[PCI_INTERRUPT_PIN];
+
+    if (pin > 4) {
+        error_setg(errp, "invalid PCI interrupt pin %u", pin);
+        return false;
+    }
+    return true;
+}
+
 static bool check_bars(const ConfigView *v, Error **errp)
 {
     for (unsigned i = 0; i < VFIO_USER_NR_BARS; i++) {
@@ -291,7 +303,7 @@ bool vfio_user_config_check(const uint8_t *config, size_t size,
         .bar_size = bar_size,
     };
 
-    return check_header(&view, errp) && check_bars(&view, errp) &&
-           check_quirk_bars(&view, errp) && check_caps(&view, errp) &&
-           check_ext_caps(&view, errp);
+    return check_header(&view, errp) && check_pin(&view, errp) &&
+           check_bars(&view, errp) && check_quirk_bars(&view, errp) &&
+           check_caps(&view, errp) && check_ext_caps(&view, errp);
 }

@@ -16,6 +16,7 @@
 #include "qapi/error.h"
 #include "conn.h"
 #include "chan.h"
+#include "stats.h"
 
 /*
  * QEMU is compiled so that variables on the stack are cleared first. Too dear
@@ -79,6 +80,8 @@ typedef struct VFIOUserConnSlot {
     uint16_t id;
     uint16_t command;
     size_t room;            /* payload bytes the reply may have */
+    int64_t since_ns;       /* get_clock() when it was submitted */
+    VFIOUserLatencyKind kind;
     bool used;
     bool sending;           /* its sender still needs slot and request */
     bool replied;           /* the reply came meanwhile */
@@ -163,6 +166,8 @@ struct VFIOUserConn {
         VFIOUserConnCommand *cmd;
     } rx;
 
+    VFIOUserStats stats;    /* @sent: send_lock; the rest: lock */
+
     /* AioContext thread only */
     uint64_t drives_seen;
     bool parked;
@@ -176,7 +181,8 @@ struct VFIOUserConn {
 void vfio_user_conn_undrive_locked(VFIOUserConn *conn);
 
 /* Fill in an outcome without a reply. */
-void vfio_user_conn_finish_locked(VFIOUserRequest *req, int ret);
+void vfio_user_conn_finish_locked(VFIOUserConn *conn, VFIOUserRequest *req,
+                                  int ret);
 void vfio_user_conn_wake_locked(VFIOUserConn *conn, const void *key);
 void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
                                     VFIOUserConnSlot *slot);

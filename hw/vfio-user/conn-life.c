@@ -17,6 +17,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
 #include "conn-int.h"
 #include "trace.h"
 
@@ -45,7 +46,14 @@ VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
         conn->free_slots[i] = VFIO_USER_CONN_MAX_REQUESTS - 1 - i;
     }
     conn->nr_free = VFIO_USER_CONN_MAX_REQUESTS;
+    vfio_user_stats_reset(&conn->stats, get_clock());
     return conn;
+}
+
+void vfio_user_conn_set_record(VFIOUserConn *conn,
+                               VFIOUserRecordSocket *record)
+{
+    conn->chan.record = record;
 }
 
 void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
@@ -94,7 +102,7 @@ static VFIOUserRequest *vfio_user_conn_end_requests_locked(VFIOUserConn *conn)
         if (conn->rx.req == req) {
             conn->rx.req = NULL;
         }
-        vfio_user_conn_finish_locked(req, -EPIPE);
+        vfio_user_conn_finish_locked(conn, req, -EPIPE);
         if (req->done) {
             req->next = orphans;
             orphans = req;
@@ -275,6 +283,7 @@ static VFIOUserRequest *vfio_user_conn_move_locked(VFIOUserConn *conn,
     qatomic_set(&conn->no_commands, from->no_commands);
     qatomic_set(&conn->left, false);
     conn->poll = from->poll;
+    vfio_user_stats_add(&conn->stats, &from->stats, get_clock());
     error_free(conn->error);
     conn->error = NULL;
     qatomic_set(&conn->life, conn->life + 1);
@@ -298,6 +307,7 @@ bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
         QEMU_LOCK_GUARD(&conn->lock);
         orphans = vfio_user_conn_move_locked(conn, from);
     }
+    trace_vfio_user_conn_adopt(conn->name, conn->life);
     vfio_user_conn_finish_orphans(orphans);
     vfio_user_conn_start(conn, ctx);
     return true;
@@ -337,4 +347,56 @@ Error *vfio_user_conn_error(VFIOUserConn *conn)
 {
     QEMU_LOCK_GUARD(&conn->lock);
     return conn->error ? error_copy(conn->error) : NULL;
+}
+
+/* Counters ---------------------------------------------------------------- */
+
+/* How many wait for replies, and for how long the first of them has. */
+static void vfio_user_conn_count_pending_locked(VFIOUserConn *conn,
+                                                int64_t now_ns,
+                                                VFIOUserConnPending *pending)
+{
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        const VFIOUserConnSlot *slot = &conn->slots[i];
+
+        if (slot->req && !slot->replied) {
+            pending->nr++;
+            pending->oldest_ns = MAX(pending->oldest_ns,
+                                     now_ns - slot->since_ns);
+        }
+    }
+}
+
+void vfio_user_conn_add_stats(VFIOUserConn *conn, VFIOUserStats *stats,
+                              VFIOUserConnPending *pending)
+{
+    QEMU_LOCK_GUARD(&conn->send_lock);
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        int64_t now_ns = get_clock();
+
+        vfio_user_stats_add(stats, &conn->stats, now_ns);
+        vfio_user_conn_count_pending_locked(conn, now_ns, pending);
+    }
+}
+
+void vfio_user_conn_take_stats(VFIOUserConn *conn, VFIOUserConn *from)
+{
+    QEMU_LOCK_GUARD(&conn->send_lock);
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        vfio_user_stats_add(&conn->stats, &from->stats, get_clock());
+    }
+}
+
+int64_t vfio_user_conn_stats_since(VFIOUserConn *conn)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    return conn->stats.since_ns;
+}
+
+void vfio_user_conn_reset_stats(VFIOUserConn *conn)
+{
+    QEMU_LOCK_GUARD(&conn->send_lock);
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        vfio_user_stats_reset(&conn->stats, get_clock());
+    }
 }

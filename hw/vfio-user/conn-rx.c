@@ -20,6 +20,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
+#include "qemu/timer.h"
 #include "conn-int.h"
 #include "trace.h"
 
@@ -56,6 +57,7 @@ static int vfio_user_conn_rx_errno(const struct vfio_user_header *hdr)
 static unsigned vfio_user_conn_rx_deliver_locked(VFIOUserConn *conn,
                                                  const int *fds,
                                                  unsigned nr_fds,
+                                                 int64_t now_ns,
                                                  VFIOUserRequest **nobodys)
 {
     VFIOUserConnSlot *slot = conn->rx.slot;
@@ -64,6 +66,9 @@ static unsigned vfio_user_conn_rx_deliver_locked(VFIOUserConn *conn,
 
     conn->rx.req = NULL;
     conn->rx.slot = NULL;
+    vfio_user_stats_count(conn->stats.received, &conn->rx.header);
+    vfio_user_stats_replied(&conn->stats.latency[slot->kind], now_ns,
+                            now_ns - slot->since_ns);
     if (slot->sending) {
         slot->replied = true;
     } else {
@@ -95,10 +100,12 @@ static void vfio_user_conn_rx_reply_done(VFIOUserConn *conn)
     unsigned nr_fds = vfio_user_chan_take_fds(&conn->chan, fds,
                                               VFIO_USER_MAX_MSG_FDS);
     VFIOUserRequest *nobodys = NULL;
+    int64_t now_ns = get_clock();
     unsigned kept;
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
-        kept = vfio_user_conn_rx_deliver_locked(conn, fds, nr_fds, &nobodys);
+        kept = vfio_user_conn_rx_deliver_locked(conn, fds, nr_fds, now_ns,
+                                                &nobodys);
     }
     for (unsigned i = kept; i < MIN(nr_fds, VFIO_USER_MAX_MSG_FDS); i++) {
         close(fds[i]);
@@ -210,6 +217,7 @@ static int vfio_user_conn_rx_command_done(VFIOUserConn *conn)
 
     WITH_QEMU_LOCK_GUARD(&conn->lock) {
         nr_commands = conn->nr_commands;
+        vfio_user_stats_count(conn->stats.received, &cmd->header);
     }
     if (cmd->is_write) {
         vfio_user_conn_cmd_unmap(conn, cmd);
@@ -499,7 +507,7 @@ int vfio_user_conn_rx_step(VFIOUserConn *conn)
             orphan = conn->rx.req;
             conn->rx.req = NULL;
             conn->rx.slot->req = NULL;
-            vfio_user_conn_finish_locked(orphan, -EPIPE);
+            vfio_user_conn_finish_locked(conn, orphan, -EPIPE);
             vfio_user_conn_wake_locked(conn, orphan);
             orphan = orphan->done ? orphan : NULL;
         }

@@ -23,14 +23,19 @@
 #include "conn-int.h"
 #include "trace.h"
 
-/* Send the head of the queue or a message of one's own. */
+/*
+ * Send the head of the queue or a message of one's own. Whatever is sent
+ * comes through here, once.
+ */
 static int vfio_user_conn_tx_try_locked(VFIOUserConn *conn,
                                         VFIOUserConnTx *tx)
 {
     const void *before = tx->msg.iov[0].iov_base;
     int ret = vfio_user_chan_send(&conn->chan, &tx->msg);
 
-    if (ret == -EAGAIN && tx->msg.iov[0].iov_base != before) {
+    if (!ret) {
+        vfio_user_stats_count(conn->stats.sent, &tx->header);
+    } else if (ret == -EAGAIN && tx->msg.iov[0].iov_base != before) {
         tx->started = true;
     }
     return ret;

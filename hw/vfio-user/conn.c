@@ -47,8 +47,17 @@ static bool vfio_user_conn_has_slot(VFIOUserConn *conn, const void *key)
     return conn->nr_free > 0;
 }
 
+/* Of those that nobody waits for the reply is taken when there is time. */
+static VFIOUserLatencyKind vfio_user_conn_kind(const VFIOUserRequest *req)
+{
+    return !req->done && (req->command == VFIO_USER_REGION_READ ||
+                          req->command == VFIO_USER_REGION_WRITE) ?
+           VFIO_USER_LATENCY_ACCESS : VFIO_USER_LATENCY_OTHER;
+}
+
 static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
-                                                        VFIOUserRequest *req)
+                                                        VFIOUserRequest *req,
+                                                        int64_t now_ns)
 {
     VFIOUserConnSlot *slot;
 
@@ -62,6 +71,8 @@ static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
     slot->life = conn->life;
     slot->command = req->command;
     slot->room = iov_size(req->in, req->nr_in);
+    slot->since_ns = now_ns;
+    slot->kind = vfio_user_conn_kind(req);
     return slot;
 }
 
@@ -260,18 +271,29 @@ static bool vfio_user_conn_is_sent(VFIOUserConn *conn, const void *key)
 
 /* Sending ------------------------------------------------------------------ */
 
-void vfio_user_conn_finish_locked(VFIOUserRequest *req, int ret)
+void vfio_user_conn_finish_locked(VFIOUserConn *conn, VFIOUserRequest *req,
+                                  int ret)
 {
+    VFIOUserUnanswered *u =
+        &conn->stats.unanswered[vfio_user_stats_index(req->command)];
+
+    if (ret == -ETIMEDOUT) {
+        u->timeouts++;
+    } else {
+        u->given_up++;
+    }
     req->ret = ret;
     req->in_len = 0;
     req->nr_in_fds = 0;
     req->state = VFIO_USER_REQUEST_DONE;
 }
 
+/* As g_get_monotonic_time(), which is the same clock. */
 static int64_t vfio_user_conn_deadline(VFIOUserConn *conn,
-                                       const VFIOUserRequest *req)
+                                       const VFIOUserRequest *req,
+                                       int64_t now_ns)
 {
-    return g_get_monotonic_time() +
+    return now_ns / SCALE_US +
            (req->timeout_ms ? req->timeout_ms : conn->timeout_ms) *
            (int64_t)1000;
 }
@@ -335,7 +357,8 @@ static int vfio_user_conn_send(VFIOUserConn *conn, VFIOUserConnTx *tx,
 
 /* A slot, or NULL with the outcome in @req. */
 static VFIOUserConnSlot *vfio_user_conn_claim(VFIOUserConn *conn,
-                                              VFIOUserRequest *req)
+                                              VFIOUserRequest *req,
+                                              int64_t now_ns)
 {
     VFIOUserConnSlot *slot = NULL;
 
@@ -343,12 +366,13 @@ static VFIOUserConnSlot *vfio_user_conn_claim(VFIOUserConn *conn,
     vfio_user_conn_wait_locked(conn, vfio_user_conn_has_slot, conn,
                                req->deadline);
     if (!conn->failed) {
-        slot = vfio_user_conn_get_slot_locked(conn, req);
+        slot = vfio_user_conn_get_slot_locked(conn, req, now_ns);
     }
     if (slot) {
         req->id = slot->id;
     } else {
-        vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : -ETIMEDOUT);
+        vfio_user_conn_finish_locked(conn, req,
+                                     conn->failed ? -EPIPE : -ETIMEDOUT);
     }
     return slot;
 }
@@ -397,7 +421,7 @@ static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
     }
     if (slot->life != conn->life) {
         *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
-        vfio_user_conn_finish_locked(req, -EPIPE);
+        vfio_user_conn_finish_locked(conn, req, -EPIPE);
         return true;
     }
     if (ret != -ETIMEDOUT && !(conn->failed && req->done)) {
@@ -411,7 +435,7 @@ static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
     } else {
         slot->req = NULL;
     }
-    vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : ret);
+    vfio_user_conn_finish_locked(conn, req, conn->failed ? -EPIPE : ret);
     return true;
 }
 
@@ -432,14 +456,15 @@ static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
 void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
 {
     void (*done)(VFIOUserRequest *req) = req->done;
-    int64_t deadline = vfio_user_conn_deadline(conn, req);
+    int64_t now_ns = get_clock();
+    int64_t deadline = vfio_user_conn_deadline(conn, req, now_ns);
     VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
     VFIOUserConnSlot *slot;
     bool finished = true;
 
     req->deadline = deadline;
     req->state = VFIO_USER_REQUEST_PENDING;
-    slot = vfio_user_conn_claim(conn, req);
+    slot = vfio_user_conn_claim(conn, req, now_ns);
     if (slot) {
         int ret;
 
@@ -454,9 +479,12 @@ void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
     }
 }
 
-/* The request gives up, or its connection did: take its memory back. */
+/*
+ * The request gives up, or its connection did: take its memory back. @ret is
+ * why, while there is a connection.
+ */
 static void vfio_user_conn_abandon_locked(VFIOUserConn *conn,
-                                          VFIOUserRequest *req)
+                                          VFIOUserRequest *req, int ret)
 {
     VFIOUserConnSlot *slot =
         &conn->slots[req->id % VFIO_USER_CONN_MAX_REQUESTS];
@@ -468,7 +496,7 @@ static void vfio_user_conn_abandon_locked(VFIOUserConn *conn,
     if (slot->req == req) {
         slot->req = NULL;
     }
-    vfio_user_conn_finish_locked(req, conn->failed ? -EPIPE : -ETIMEDOUT);
+    vfio_user_conn_finish_locked(conn, req, conn->failed ? -EPIPE : ret);
     trace_vfio_user_conn_give_up(conn->name, req->id, req->command, req->ret);
 }
 
@@ -494,7 +522,7 @@ int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req)
 
     if (!vfio_user_conn_wait_locked(conn, vfio_user_conn_is_done, req,
                                     req->deadline) || conn->failed) {
-        vfio_user_conn_abandon_locked(conn, req);
+        vfio_user_conn_abandon_locked(conn, req, -ETIMEDOUT);
     }
     req->state = VFIO_USER_REQUEST_IDLE;
     return req->ret;
@@ -512,7 +540,7 @@ bool vfio_user_conn_wait_until(VFIOUserConn *conn, VFIOUserRequest *req,
         return false;
     }
     if (!done || conn->failed) {
-        vfio_user_conn_abandon_locked(conn, req);
+        vfio_user_conn_abandon_locked(conn, req, -ETIMEDOUT);
     }
     req->state = VFIO_USER_REQUEST_IDLE;
     return true;
@@ -521,7 +549,7 @@ bool vfio_user_conn_wait_until(VFIOUserConn *conn, VFIOUserRequest *req,
 void vfio_user_conn_abandon(VFIOUserConn *conn, VFIOUserRequest *req)
 {
     QEMU_LOCK_GUARD(&conn->lock);
-    vfio_user_conn_abandon_locked(conn, req);
+    vfio_user_conn_abandon_locked(conn, req, -ECANCELED);
     req->state = VFIO_USER_REQUEST_IDLE;
 }
 
@@ -561,7 +589,8 @@ int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req)
     vfio_user_conn_set_tx(&tx, qatomic_read(&conn->life), req,
                           VFIO_USER_NO_REPLY);
     trace_vfio_user_conn_post(conn->name, req->command, tx.header.size);
-    ret = vfio_user_conn_send(conn, &tx, vfio_user_conn_deadline(conn, req));
+    ret = vfio_user_conn_send(conn, &tx,
+                              vfio_user_conn_deadline(conn, req, get_clock()));
     return ret == -EINPROGRESS ? 0 : ret;
 }
 

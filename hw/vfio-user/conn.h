@@ -10,6 +10,8 @@
 #include "qemu/thread.h"
 #include "block/aio.h"
 #include "hw/vfio-user/wire.h"
+#include "record.h"
+#include "stats.h"
 
 typedef struct VFIOUserConn VFIOUserConn;
 
@@ -85,7 +87,8 @@ typedef enum VFIOUserRequestState {
  *
  * @ret: 0; -errno of the server (clamped to 1..4095, 0 becomes EIO);
  *     -ETIMEDOUT when the deadline passed (the reply is dropped should it
- *     still come); -EPIPE when the connection is lost
+ *     still come); -EPIPE when the connection is lost; -ECANCELED after
+ *     vfio_user_conn_abandon()
  * @in_len: bytes of payload received
  * @nr_in_fds: descriptors that came, stored or not; 0 unless @ret is 0
  */
@@ -124,6 +127,15 @@ typedef struct VFIOUserRequest {
 VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
                                  const VFIOUserConnOps *ops, void *opaque,
                                  unsigned timeout_ms);
+
+/**
+ * vfio_user_conn_set_record: note down what goes over the socket
+ * @record: owned from now on
+ *
+ * At once after vfio_user_conn_new(). Moves with the socket.
+ */
+void vfio_user_conn_set_record(VFIOUserConn *conn,
+                               VFIOUserRecordSocket *record);
 
 /**
  * vfio_user_conn_set_limits: apply what was negotiated
@@ -330,5 +342,32 @@ void vfio_user_conn_set_left(VFIOUserConn *conn);
 
 /* Why it failed: a copy, or NULL. The caller frees it. Any thread. */
 Error *vfio_user_conn_error(VFIOUserConn *conn);
+
+/**
+ * VFIOUserConnPending: requests whose outcome is still to come
+ * @nr: how many
+ * @oldest_ns: how long ago the first of them was submitted
+ */
+typedef struct VFIOUserConnPending {
+    unsigned nr;
+    int64_t oldest_ns;
+} VFIOUserConnPending;
+
+/**
+ * vfio_user_conn_add_stats: what was counted since the last reset
+ * @stats, @pending: that of @conn is added
+ *
+ * Never waits for the server. Any thread, as the next three.
+ */
+void vfio_user_conn_add_stats(VFIOUserConn *conn, VFIOUserStats *stats,
+                              VFIOUserConnPending *pending);
+
+/* When that was, or the connection began: get_clock(). */
+int64_t vfio_user_conn_stats_since(VFIOUserConn *conn);
+
+/* Count on for @from, too, which is about to be freed and no longer used. */
+void vfio_user_conn_take_stats(VFIOUserConn *conn, VFIOUserConn *from);
+
+void vfio_user_conn_reset_stats(VFIOUserConn *conn);
 
 #endif /* HW_VFIO_USER_CONN_H */

@@ -17,6 +17,7 @@
 #include "qemu/sockets.h"
 #include "qapi/error.h"
 #include "connect.h"
+#include "trace.h"
 
 bool vfio_user_connect_is_connected(int fd)
 {
@@ -100,6 +101,7 @@ static int vfio_user_connect_unix(const UnixSocketAddress *addr,
         return -1;
     }
     ret = vfio_user_connect_within(fd, &un, len, timeout_ms);
+    trace_vfio_user_connect(addr->path, ret);
     if (!ret) {
         return fd;
     }

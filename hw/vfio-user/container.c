@@ -36,8 +36,6 @@
 #include "qemu/lockable.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "exec/address-spaces.h"
-#include "exec/ramblock.h"
 #include "system/hostmem.h"
 #include "container.h"
 #include "peer.h"
@@ -80,6 +78,7 @@ static int vfio_user_container_result(VFIOUserWindowMsg *msg, int ret,
             error_setg(&err, "%s", ret == -ETIMEDOUT ?
                        "the server did not answer in time" : strerror(-ret));
         }
+        trace_vfio_user_container_failed(msg->udev->name, map, iova, size, ret);
         error_prepend(&err, "%s of 0x%" PRIx64 " bytes at 0x%" PRIx64
                       " failed: ", map ? "DMA_MAP" : "DMA_UNMAP", size, iova);
         error_propagate(errp, err);
@@ -363,11 +362,29 @@ void vfio_user_container_del_entry(VFIOUserContainer *c, VFIOUserEntry *e)
     c->nr_entries--;
     if (e->window) {
         e->window->entry = NULL;
-        e->window->mapped = false;
+        e->window->mapped = e->window->has_fd = false;
     } else {
         c->nr_by_message--;
     }
     g_free(e);
+}
+
+void vfio_user_container_sum(VFIOUserContainer *c, VFIOUserWindowSum *with_fd,
+                             VFIOUserWindowSum *by_message)
+{
+    IntervalTreeNode *node = interval_tree_iter_first(&c->entries, 0,
+                                                      UINT64_MAX);
+
+    *with_fd = *by_message = (VFIOUserWindowSum) { };
+    while (node) {
+        VFIOUserEntry *e = container_of(node, VFIOUserEntry, node);
+        VFIOUserWindowSum *sum = e->window && e->window->has_fd ? with_fd :
+                                                                  by_message;
+
+        sum->nr++;
+        sum->bytes += node->last - node->start + 1;
+        node = interval_tree_iter_next(node, 0, UINT64_MAX);
+    }
 }
 
 static VFIOUserWindow *vfio_user_container_add(VFIOUserContainer *c,
@@ -454,7 +471,8 @@ static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
         return 0;
     }
     vfio_user_container_add_entry(c, iova, iova + size - 1, w);
-    w->mapped = b->fd >= 0 && !b->device && flags & VFIO_USER_DMA_WRITEABLE;
+    w->has_fd = b->fd >= 0;
+    w->mapped = w->has_fd && !b->device && flags & VFIO_USER_DMA_WRITEABLE;
     if (vfio_user_container_is_told(c, iova)) {
         vfio_user_container_send_map(c, iova, size, flags, b->fd,
                                      b->offset + at);
@@ -495,6 +513,16 @@ static int vfio_user_container_dma_map(const VFIOContainerBase *base,
     }
     return c->in_transaction ? 0 : vfio_user_container_finish(c);
 }
+
+#if VFIO_USER_QEMU(10, 2)
+static int vfio_user_container_dma_map_mr(const VFIOContainerBase *base,
+                                          hwaddr iova, uint64_t size,
+                                          void *vaddr, bool readonly,
+                                          MemoryRegion *mr)
+{
+    return vfio_user_container_dma_map(base, iova, size, vaddr, readonly);
+}
+#endif
 
 static void vfio_user_container_unmap_one(VFIOUserContainer *c,
                                           VFIOUserWindow *w)
@@ -537,6 +565,23 @@ static int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
     }
     return c->in_transaction ? 0 : vfio_user_container_finish(c);
 }
+
+#if VFIO_USER_QEMU(10, 2)
+/* All of the address space has a size that no number says. */
+static int vfio_user_container_dma_unmap_all(const VFIOContainerBase *base,
+                                             hwaddr iova, uint64_t size,
+                                             IOMMUTLBEntry *iotlb, bool all)
+{
+    const uint64_t half = 1ULL << 63;
+    int ret;
+
+    if (!all) {
+        return vfio_user_container_dma_unmap(base, iova, size, iotlb);
+    }
+    ret = vfio_user_container_dma_unmap(base, 0, half, iotlb);
+    return vfio_user_container_dma_unmap(base, half, half, iotlb) ?: ret;
+}
+#endif
 
 /* A server that came back ---------------------------------------------------------- */
 
@@ -605,6 +650,11 @@ static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
     VFIOUserContainer *c = VFIO_IOMMU_USER(object_new(TYPE_VFIO_IOMMU_USER));
     VFIOContainerBase *base = &c->bcontainer;
+    struct vfio_device_info info = {
+        .flags = udev->info.flags,
+        .num_regions = udev->info.num_regions,
+        .num_irqs = udev->info.num_irqs,
+    };
 
     c->udev = vfio_user_device_ref(udev);
     vfio_user_container_setup(base, errp);
@@ -631,13 +681,7 @@ static bool vfio_user_container_attach(const char *name, VFIODevice *vbasedev,
     /* All that the server writes will be known: hw/vfio need not mind. */
     vbasedev->iommu_dirty_tracking = vfio_user_dirty_is_known(c, vbasedev);
 
-    vbasedev->flags = udev->info.flags;
-    vbasedev->num_regions = udev->info.num_regions;
-    vbasedev->num_irqs = udev->info.num_irqs;
-    vbasedev->reset_works = udev->info.flags & VFIO_USER_DEVICE_RESETTABLE;
-    vbasedev->bcontainer = base;
-    QLIST_INSERT_HEAD(&base->device_list, vbasedev, container_next);
-    QLIST_INSERT_HEAD(&vfio_device_list, vbasedev, global_next);
+    vfio_user_compat_prepare(vbasedev, base, &info);
     return true;
 }
 
@@ -645,9 +689,7 @@ static void vfio_user_container_detach(VFIODevice *vbasedev)
 {
     VFIOContainerBase *base = vbasedev->bcontainer;
 
-    QLIST_REMOVE(vbasedev, global_next);
-    QLIST_REMOVE(vbasedev, container_next);
-    vbasedev->bcontainer = NULL;
+    vfio_user_compat_unprepare(vbasedev);
     memory_listener_unregister(&base->listener);
     object_unref(base);
 }
@@ -686,13 +728,19 @@ static void vfio_user_container_finalize(Object *obj)
     vfio_user_device_unref(c->udev);
 }
 
-static void vfio_user_container_class_init(ObjectClass *klass, void *data)
+static void vfio_user_container_class_init(ObjectClass *klass,
+                                           VFIOUserClassData *data)
 {
     VFIOIOMMUClass *vioc = VFIO_IOMMU_CLASS(klass);
 
     vioc->setup = vfio_user_container_setup;
+#if VFIO_USER_QEMU(10, 2)
+    vioc->dma_map = vfio_user_container_dma_map_mr;
+    vioc->dma_unmap = vfio_user_container_dma_unmap_all;
+#else
     vioc->dma_map = vfio_user_container_dma_map;
     vioc->dma_unmap = vfio_user_container_dma_unmap;
+#endif
     vioc->set_dirty_page_tracking = vfio_user_dirty_set_tracking;
     vioc->listener_begin = vfio_user_container_begin;
     vioc->listener_commit = vfio_user_container_commit;

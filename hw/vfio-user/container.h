@@ -8,10 +8,12 @@
 #define HW_VFIO_USER_CONTAINER_H
 
 #include "qemu/interval-tree.h"
-#include "hw/vfio/vfio-container-base.h"
+#include "hw/vfio-user/compat.h"
 #include "device.h"
 
+#ifndef TYPE_VFIO_IOMMU_USER
 #define TYPE_VFIO_IOMMU_USER TYPE_VFIO_IOMMU "-user"
+#endif
 OBJECT_DECLARE_SIMPLE_TYPE(VFIOUserContainer, VFIO_IOMMU_USER)
 
 typedef struct VFIOUserReport VFIOUserReport;
@@ -34,6 +36,7 @@ typedef struct VFIOUserEntry {
  * @vaddr: its memory, which stays as long as the window
  * @flags: VFIO_USER_DMA_*
  * @mapped: the server writes to it behind our back, through its descriptor
+ * @has_fd: the server got its descriptor
  * @ram_addr: of its first byte, where @mapped
  * @report: a question for its dirty pages on its way; see dirty.c
  * @entry: the server's, for it alone; NULL: it has none
@@ -43,6 +46,7 @@ typedef struct VFIOUserWindow {
     void *vaddr;
     uint32_t flags;
     bool mapped;
+    bool has_fd;
     ram_addr_t ram_addr;
     VFIOUserReport *report;
     VFIOUserEntry *entry;
@@ -154,6 +158,25 @@ void vfio_user_container_by_message(VFIOUserContainer *c);
 void vfio_user_container_add_entry(VFIOUserContainer *c, uint64_t start,
                                    uint64_t last, VFIOUserWindow *w);
 void vfio_user_container_del_entry(VFIOUserContainer *c, VFIOUserEntry *e);
+
+/**
+ * VFIOUserWindowSum: windows of one kind
+ * @nr: how many
+ * @bytes: in all of them
+ */
+typedef struct VFIOUserWindowSum {
+    uint64_t nr;
+    uint64_t bytes;
+} VFIOUserWindowSum;
+
+/**
+ * vfio_user_container_sum: what the server has in its table of windows
+ * @with_fd, @by_message: with and without a descriptor
+ *
+ * Or will have, when it is back. BQL.
+ */
+void vfio_user_container_sum(VFIOUserContainer *c, VFIOUserWindowSum *with_fd,
+                             VFIOUserWindowSum *by_message);
 
 /* The windows in the order of their addresses; NULL: there is none. */
 VFIOUserWindow *vfio_user_container_first(VFIOUserContainer *c);

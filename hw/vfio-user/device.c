@@ -820,6 +820,7 @@ bool vfio_user_device_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh)
     if (twin) {
         vfio_user_conn_stop(twin);
         qatomic_set(&udev->twin, NULL);
+        vfio_user_conn_take_stats(udev->conn, twin);
         vfio_user_conn_free(twin);
     }
     if (!vfio_user_conn_adopt(udev->conn, fresh->conn)) {
@@ -874,6 +875,7 @@ void vfio_user_device_unref(VFIOUserDevice *udev)
     qemu_mutex_destroy(&udev->intx_lock);
     qemu_cond_destroy(&udev->dma_idle);
     qemu_mutex_destroy(&udev->dma_lock);
+    vfio_user_record_unref(udev->record);
     g_free(udev->regions);
     g_free(udev->config);
     g_free(udev->name);

@@ -117,6 +117,7 @@ struct VFIOUserDevice {
     unsigned timeout_ms;
     VFIOUserConn *conn;
     VFIOUserConn *twin;         /* where the server's commands come, or NULL */
+    VFIOUserRecord *record;     /* what all messages are noted down in, or NULL */
     VFIOUserCaps caps;
     struct vfio_user_device_info info;
     VFIOUserRegion *regions;
@@ -160,11 +161,13 @@ struct VFIOUserDevice {
  * @ctx: looks after the sockets while nobody waits; outlives
  *     vfio_user_device_close()
  * @timeout_ms: deadline of a message
+ * @record: where all messages are noted down, or NULL
  *
  * Returns the device with one reference. Any thread.
  */
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
-                                     AioContext *ctx, unsigned timeout_ms);
+                                     AioContext *ctx, unsigned timeout_ms,
+                                     VFIOUserRecord *record);
 
 /**
  * vfio_user_device_negotiate: learn what server and device offer

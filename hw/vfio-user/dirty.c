@@ -34,11 +34,13 @@
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
-#include "exec/ram_addr.h"
 #include "migration/misc.h"
 #include "system/tcg.h"
 #include "container.h"
 #include "trace.h"
+#if !VFIO_USER_QEMU(10, 2)
+#include "exec/ram_addr.h"
+#endif
 
 #define VFIO_USER_LOG_SYNC_MS       20
 #define VFIO_USER_LOG_START_MS      200

@@ -24,8 +24,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "exec/memory.h"
-#include "exec/address-spaces.h"
 #include "qapi/error.h"
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"

@@ -20,7 +20,6 @@
 
 #include "qemu/osdep.h"
 #include <poll.h>
-#include "exec/memory.h"
 #include "hw/vfio/pci.h"
 #include "system/kvm.h"
 #include "ioeventfd.h"

@@ -260,6 +260,7 @@ static void vfio_user_irqs_resample(void *opaque)
     uint64_t count;
 
     if (read(udev->resample_fd, &count, sizeof(count)) == sizeof(count)) {
+        trace_vfio_user_irqs_resample(udev->name, count);
         vfio_user_irqs_intx_unmask(udev);
     }
 }

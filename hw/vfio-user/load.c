@@ -62,9 +62,9 @@ static int vfio_user_load_save_config(VFIODevice *vbasedev, QEMUFile *f,
 
     for (int i = 0; vdev->interrupt == VFIO_INT_MSIX && i < vdev->nr_vectors;
          i++) {
-        if (vdev->msi_vectors[i].use && msix_is_masked(&vdev->pdev, i) &&
+        if (vdev->msi_vectors[i].use && msix_is_masked(PCI_DEVICE(vdev), i) &&
             vfio_user_load_fired(&vdev->msi_vectors[i].interrupt)) {
-            msix_set_pending(&vdev->pdev, i);
+            msix_set_pending(PCI_DEVICE(vdev), i);
         }
     }
     return vfio_user_device_of(vbasedev)->load.parent->vfio_save_config(
@@ -77,7 +77,7 @@ static void vfio_user_load_add(VFIODevice *vbasedev,
                                VFIOUserConfigWrite *list, unsigned *nr,
                                unsigned reg, unsigned len)
 {
-    PCIDevice *pdev = &vfio_user_load_pci(vbasedev)->pdev;
+    PCIDevice *pdev = PCI_DEVICE(vfio_user_load_pci(vbasedev));
 
     assert(*nr < VFIO_USER_MAX_CONFIG_WRITES);
     list[*nr] = (VFIOUserConfigWrite) { .reg = reg, .len = len };
@@ -88,7 +88,7 @@ static void vfio_user_load_add(VFIODevice *vbasedev,
 static void vfio_user_load_add_msi(VFIODevice *vbasedev,
                                    VFIOUserConfigWrite *list, unsigned *nr)
 {
-    PCIDevice *pdev = &vfio_user_load_pci(vbasedev)->pdev;
+    PCIDevice *pdev = PCI_DEVICE(vfio_user_load_pci(vbasedev));
     unsigned cap = pdev->msi_cap;
     uint16_t flags = pci_get_word(pdev->config + cap + PCI_MSI_FLAGS);
     bool wide = flags & PCI_MSI_FLAGS_64BIT;
@@ -109,7 +109,7 @@ static void vfio_user_load_add_msi(VFIODevice *vbasedev,
 unsigned vfio_user_load_list_config(VFIODevice *vbasedev,
                                     VFIOUserConfigWrite *list)
 {
-    PCIDevice *pdev = &vfio_user_load_pci(vbasedev)->pdev;
+    PCIDevice *pdev = PCI_DEVICE(vfio_user_load_pci(vbasedev));
     unsigned nr = 0;
 
     for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
@@ -157,13 +157,13 @@ static void vfio_user_load_pending(VFIOPCIDevice *vdev)
 
     for (unsigned i = 0; vdev->interrupt == VFIO_INT_MSIX &&
          i < vdev->msix->entries; i++) {
-        if (vdev->pdev.msix_pba[i / 8] & 1 << i % 8) {
+        if (PCI_DEVICE(vdev)->msix_pba[i / 8] & 1 << i % 8) {
             set_bit(i, vdev->msix->pending);
             any = true;
         }
     }
     if (any) {
-        memory_region_set_enabled(&vdev->pdev.msix_pba_mmio, true);
+        memory_region_set_enabled(&PCI_DEVICE(vdev)->msix_pba_mmio, true);
     }
 }
 
@@ -247,9 +247,9 @@ void vfio_user_load_init(VFIODevice *vbasedev)
     load->ops.vfio_load_config = vfio_user_load_config;
     vbasedev->ops = &load->ops;
     /* After hw/vfio's own handler, which has set the device running. */
-    load->vm_state = qdev_add_vm_change_state_handler(vbasedev->dev,
-                                                      vfio_user_load_vm_state,
-                                                      vbasedev);
+    load->vm_state = vfio_user_compat_add_vm_state(vbasedev->dev,
+                                                   vfio_user_load_vm_state,
+                                                   vbasedev);
 }
 
 void vfio_user_load_exit(VFIODevice *vbasedev)

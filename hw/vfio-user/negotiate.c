@@ -67,6 +67,11 @@ static bool vfio_user_negotiate_twin(VFIOUserDevice *udev, AioContext *ctx,
                                     &vfio_user_device_twin_ops, udev,
                                     udev->timeout_ms);
     fds[index] = -1;
+    if (udev->record) {
+        vfio_user_conn_set_record(udev->twin,
+                                  vfio_user_record_socket_new(udev->record,
+                                                              true));
+    }
     vfio_user_conn_start(udev->twin, ctx);
     vfio_user_conn_set_no_commands(udev->conn);
     return true;
@@ -463,7 +468,8 @@ static void vfio_user_negotiate_posting(VFIOUserDevice *udev)
 }
 
 VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
-                                     AioContext *ctx, unsigned timeout_ms)
+                                     AioContext *ctx, unsigned timeout_ms,
+                                     VFIOUserRecord *record)
 {
     VFIOUserDevice *udev = g_new0(VFIOUserDevice, 1);
 
@@ -479,6 +485,11 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->resample_fd = -1;
     udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
                                     timeout_ms);
+    if (record) {
+        udev->record = vfio_user_record_ref(record);
+        vfio_user_conn_set_record(udev->conn,
+                                  vfio_user_record_socket_new(record, false));
+    }
     vfio_user_conn_start(udev->conn, ctx);
     return udev;
 }

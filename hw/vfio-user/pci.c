@@ -27,6 +27,7 @@
 #include "hw/vfio/pci.h"
 #include "migration/blocker.h"
 #include "system/iothread.h"
+#include "system/system.h"
 #include "aer.h"
 #include "connect.h"
 #include "device.h"
@@ -34,6 +35,7 @@
 #include "limits.h"
 #include "reconnect.h"
 #include "sigbus.h"
+#include "trace.h"
 
 #define TYPE_VFIO_USER_PCI "vfio-user-pci"
 OBJECT_DECLARE_TYPE(VFIOUserPCIDevice, VFIOUserPCIDeviceClass, VFIO_USER_PCI)
@@ -53,6 +55,8 @@ struct VFIOUserPCIDeviceClass {
  * @reconnect_ms, @reconnect_timeout_ms, @reconnect_reset, @on_disconnect: see
  *     VFIOUserReconnectOptions
  * @aer: ERR, and option on-error
+ * @record_path, @record: where all messages are noted down; NULL: they are not
+ * @record_exit: QEMU ends, with the device in it
  * @udev: from realize to finalize
  * @iothread: looks after the socket while nobody waits; NULL: the shared one
  */
@@ -69,6 +73,9 @@ struct VFIOUserPCIDevice {
     uint32_t reconnect_timeout_ms;
     OnOffAuto reconnect_reset;
     int on_disconnect;
+    char *record_path;
+    VFIOUserRecord *record;
+    Notifier record_exit;
     VFIOUserDevice *udev;
     IOThread *iothread;
     IOThread *used_iothread;
@@ -226,6 +233,40 @@ static bool vfio_user_pci_probe_migration(VFIOUserPCIDevice *dev, Error **errp)
     return !migrate_add_blocker_normal(&dev->migration_blocker, errp);
 }
 
+/* QEMU does not unplug its devices when it ends. */
+static void vfio_user_pci_record_exit(Notifier *notifier, void *data)
+{
+    VFIOUserPCIDevice *dev = container_of(notifier, VFIOUserPCIDevice,
+                                          record_exit);
+
+    vfio_user_record_finish(dev->record);
+}
+
+static bool vfio_user_pci_start_record(VFIOUserPCIDevice *dev,
+                                       const char *name, Error **errp)
+{
+    if (!dev->record_path) {
+        return true;
+    }
+    dev->record = vfio_user_record_new(dev->record_path, name, errp);
+    if (!dev->record) {
+        error_prepend(errp, "x-record: ");
+        return false;
+    }
+    dev->record_exit.notify = vfio_user_pci_record_exit;
+    qemu_add_exit_notifier(&dev->record_exit);
+    return true;
+}
+
+static void vfio_user_pci_drop_record(VFIOUserPCIDevice *dev)
+{
+    if (dev->record) {
+        qemu_remove_exit_notifier(&dev->record_exit);
+        vfio_user_record_unref(dev->record);
+        dev->record = NULL;
+    }
+}
+
 static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
 {
     VFIODevice *vbasedev = &VFIO_PCI(dev)->vbasedev;
@@ -233,7 +274,8 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
     AioContext *ctx;
     int fd;
 
-    if (!vfio_user_pci_get_iothread(dev, errp)) {
+    if (!vfio_user_pci_get_iothread(dev, errp) ||
+        !vfio_user_pci_start_record(dev, name, errp)) {
         return false;
     }
     fd = vfio_user_connect(dev->socket, dev->timeout_ms, errp);
@@ -241,7 +283,8 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
         return false;
     }
     ctx = iothread_get_aio_context(dev->used_iothread);
-    dev->udev = vfio_user_device_new(fd, name, ctx, dev->timeout_ms);
+    dev->udev = vfio_user_device_new(fd, name, ctx, dev->timeout_ms,
+                                     dev->record);
     if (!vfio_user_device_negotiate(dev->udev, ctx, dev->poll_max_us,
                                     dev->ioeventfd, errp)) {
         vfio_user_device_close(dev->udev);
@@ -278,6 +321,7 @@ static void vfio_user_pci_exit(PCIDevice *pdev)
 {
     VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
 
+    trace_vfio_user_pci_exit(dev->udev->name);
     /*
      * First of all: vfio-pci takes the interrupts back one by one, and a
      * server that does not answer must not hold up unplugging. It loses no
@@ -288,6 +332,7 @@ static void vfio_user_pci_exit(PCIDevice *pdev)
     vfio_user_load_exit(&VFIO_PCI(dev)->vbasedev);
     vfio_user_aer_exit(&dev->aer);
     VFIO_USER_PCI_GET_CLASS(dev)->parent_exit(pdev);
+    vfio_user_record_finish(dev->record);
 }
 
 /*
@@ -328,6 +373,7 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
     ERRP_GUARD();
     VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
 
+    trace_vfio_user_pci_realize(DEVICE(dev)->id ?: "");
     if (!vfio_user_pci_check_options(dev, errp)) {
         return;
     }
@@ -370,6 +416,7 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
         vfio_user_load_init(&VFIO_PCI(dev)->vbasedev);
     }
     vfio_user_pci_init_reconnect(dev);
+    trace_vfio_user_pci_realized(dev->udev->name);
     vfio_user_device_set_ready(dev->udev);
 }
 
@@ -390,6 +437,7 @@ static void vfio_user_pci_finalize(Object *obj)
         vfio_user_device_unref(dev->udev);
         dev->udev = NULL;
     }
+    vfio_user_pci_drop_record(dev);
     vfio_user_pci_put_iothread(dev);
     qapi_free_SocketAddress(dev->socket);
 }
@@ -506,11 +554,12 @@ static const Property vfio_user_pci_properties[] = {
                        reconnect_timeout_ms, 0),
     DEFINE_PROP_ON_OFF_AUTO("reconnect-reset", VFIOUserPCIDevice,
                             reconnect_reset, ON_OFF_AUTO_AUTO),
+    DEFINE_PROP_STRING("x-record", VFIOUserPCIDevice, record_path),
     DEFINE_PROP_LINK("iothread", VFIOUserPCIDevice, iothread, TYPE_IOTHREAD,
                      IOThread *),
 };
 
-static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
+static void vfio_user_pci_class_init(ObjectClass *klass, VFIOUserClassData *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     PCIDeviceClass *pdc = PCI_DEVICE_CLASS(klass);
@@ -559,6 +608,9 @@ static void vfio_user_pci_class_init(ObjectClass *klass, void *data)
     object_class_property_set_description(klass, "x-poll-max-us",
         "Microseconds that a vCPU may spin for an answer where that is found "
         "to be quicker than sleeping, 0: never");
+    object_class_property_set_description(klass, "x-record",
+        "File that all messages are written to, as pcapng for Wireshark; it "
+        "holds what the guest and the device tell each other");
     object_class_property_set_description(klass, "dma-share",
         "Give the server descriptors of guest memory that is shared; off: its "
         "DMA goes by messages, and it reaches what they name and no more");

@@ -7,7 +7,7 @@
 #ifndef HW_VFIO_USER_PEER_H
 #define HW_VFIO_USER_PEER_H
 
-#include "exec/memory.h"
+#include "hw/vfio-user/compat.h"
 #include "device.h"
 
 /**

@@ -62,7 +62,8 @@
  *
  * Under the BQL:
  * @running: there is a thread
- * @tries: attempts since the server was last there for some time
+ * @tries: attempts since the server was last there for some time; the thread's
+ *     while it runs, atomic
  * @since: when it last came back, as g_get_monotonic_time()
  * @holds_vm: the VM is stopped on behalf of this device
  * @refusal: what was last said of a server that is another device
@@ -103,6 +104,7 @@ static bool vfio_user_reconnect_set_link(VFIOUserDevice *udev,
     }
     qatomic_store_release(&udev->link, link);
     qemu_cond_broadcast(&rc->cond);
+    trace_vfio_user_reconnect_link(udev->name, link);
     return true;
 }
 
@@ -140,6 +142,7 @@ static void vfio_user_reconnect_hold_vm(VFIOUserReconnect *rc)
     if (rc->opts.policy == VFIO_USER_ON_DISCONNECT_STOP && !rc->holds_vm &&
         runstate_is_running()) {
         rc->holds_vm = true;
+        trace_vfio_user_reconnect_hold_vm(rc->path);
         vfio_user_reconnect_nr_holding++;
         qemu_system_vmstop_request_prepare();
         qemu_system_vmstop_request(RUN_STATE_IO_ERROR);
@@ -165,6 +168,7 @@ static void vfio_user_reconnect_release_vm(VFIOUserReconnect *rc, bool resume)
         return;
     }
     rc->holds_vm = false;
+    trace_vfio_user_reconnect_release_vm(rc->path, resume);
     vfio_user_reconnect_nr_holding--;
     if (resume) {
         aio_bh_schedule_oneshot(qemu_get_aio_context(),
@@ -252,6 +256,7 @@ void vfio_user_reconnect_lost(VFIOUserDevice *udev)
         qatomic_store_release(&udev->link, rc->opts.delay_ms ?
                               VFIO_USER_LINK_DOWN : VFIO_USER_LINK_GONE);
         qemu_cond_broadcast(&rc->cond);
+        trace_vfio_user_reconnect_link(udev->name, udev->link);
     }
     err = vfio_user_conn_error(udev->conn);
     error_report("vfio-user-pci %s: %s lost: %s. %s", udev->name,
@@ -347,7 +352,7 @@ static VFIOUserDevice *vfio_user_reconnect_open(VFIOUserDevice *udev)
     }
     fresh = vfio_user_device_new(fd, udev->name,
                                  iothread_get_aio_context(rc->opts.iothread),
-                                 udev->timeout_ms);
+                                 udev->timeout_ms, udev->record);
     if (vfio_user_reconnect_set_fresh(rc, fresh) &&
         vfio_user_reconnect_negotiate(udev, fresh, &err)) {
         return fresh;
@@ -456,6 +461,7 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
         qatomic_store_release(&udev->link, VFIO_USER_LINK_UP);
         qatomic_store_release(&rc->life, rc->life + 1);
         qemu_cond_broadcast(&rc->cond);
+        trace_vfio_user_reconnect_link(udev->name, VFIO_USER_LINK_UP);
     }
     rc->running = false;
     rc->since = g_get_monotonic_time();
@@ -578,7 +584,7 @@ static void *vfio_user_reconnect_thread(void *opaque)
     /* @tries is this thread's while it runs. */
     rcu_register_thread();
     while (!back && vfio_user_reconnect_pause(rc, rc->tries, deadline)) {
-        rc->tries++;
+        qatomic_inc(&rc->tries);
         trace_vfio_user_reconnect_try(udev->name, rc->tries);
         back = vfio_user_reconnect_attempt(udev);
     }
@@ -641,6 +647,22 @@ void vfio_user_reconnect_stop(VFIOUserDevice *udev)
     }
     vfio_user_reconnect_release_vm(rc, true);
     udev->vbasedev = NULL;
+}
+
+void vfio_user_reconnect_view(VFIOUserDevice *udev,
+                              VFIOUserReconnectView *view)
+{
+    const VFIOUserReconnect *rc = udev->reconnect;
+
+    *view = (VFIOUserReconnectView) {
+        .id = rc->id,
+        .path = rc->path,
+        .socket = rc->opts.socket,
+        .link = vfio_user_device_link(udev),
+        .reconnects = vfio_user_reconnect_life(udev),
+        .tries = qatomic_read(&rc->tries),
+        .refusal = rc->refusal,
+    };
 }
 
 void vfio_user_reconnect_free(VFIOUserDevice *udev)

@@ -34,6 +34,25 @@ typedef struct VFIOUserReconnectOptions {
     IOThread *iothread;
 } VFIOUserReconnectOptions;
 
+/**
+ * VFIOUserReconnectView: for the monitor; valid as long as the BQL is held
+ * @id: the device's, or NULL; @path: QOM's
+ * @socket: where the server is
+ * @link: whether it is
+ * @reconnects: how often it has come back
+ * @tries: attempts since it was last there for some time
+ * @refusal: why the last one that was found was refused, or NULL
+ */
+typedef struct VFIOUserReconnectView {
+    const char *id;
+    const char *path;
+    SocketAddress *socket;
+    VFIOUserLink link;
+    unsigned reconnects;
+    unsigned tries;
+    const char *refusal;
+} VFIOUserReconnectView;
+
 /* What an access that waited finds. */
 typedef enum VFIOUserReturn {
     VFIO_USER_RETURN_NONE,      /* no server */
@@ -55,6 +74,10 @@ void vfio_user_reconnect_stop(VFIOUserDevice *udev);
 
 /* As vfio_user_device_unref(). */
 void vfio_user_reconnect_free(VFIOUserDevice *udev);
+
+/* How things are, of a device that is plugged. BQL. */
+void vfio_user_reconnect_view(VFIOUserDevice *udev,
+                              VFIOUserReconnectView *view);
 
 /* The connection has failed. Any thread; takes no lock but its own. */
 void vfio_user_reconnect_lost(VFIOUserDevice *udev);

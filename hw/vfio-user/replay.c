@@ -69,7 +69,7 @@ static int vfio_user_replay_vector_fd(VFIOPCIDevice *vdev, unsigned nr)
         return -1;
     }
     if (vector->virq < 0 || (vdev->interrupt == VFIO_INT_MSIX &&
-                             msix_is_masked(&vdev->pdev, nr))) {
+                             msix_is_masked(PCI_DEVICE(vdev), nr))) {
         return event_notifier_get_fd(&vector->interrupt);
     }
     return event_notifier_get_fd(&vector->kvm_interrupt);

@@ -198,6 +198,7 @@ static int vfio_user_stream_arrive(VFIOUserDevice *udev,
     error_reportf_err(err, "vfio-user-pci %s: reading device state failed "
                       "after %" PRIu64 " bytes: ", udev->name, m->total);
     m->error = ret;
+    trace_vfio_user_stream_failed(udev->name, "reading", ret);
     return ret;
 }
 
@@ -247,6 +248,7 @@ static int vfio_user_stream_usable(VFIOUserDevice *udev, const char *what)
         error_report("vfio-user-pci %s: %s device state failed: the device was "
                      "reset meanwhile", udev->name, what);
         m->error = -ENODEV;
+        trace_vfio_user_stream_failed(udev->name, what, m->error);
     }
     return m->error;
 }
@@ -387,6 +389,7 @@ static bool vfio_user_stream_collect_write(VFIOUserDevice *udev, int64_t until)
                      ret == -ETIMEDOUT ? "the server did not answer in time"
                                        : strerror(-ret));
         m->error = ret;
+        trace_vfio_user_stream_failed(udev->name, "loading", ret);
     }
     m->acked += chunk->out.size;
     vfio_user_stream_drop_head(m);

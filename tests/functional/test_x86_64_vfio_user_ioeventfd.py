@@ -33,6 +33,11 @@ class VFIOUserBellsTest(VFIOUserFlatGuestTest):
             (PORTS, PORT_BELL_MATCH, 4), (PORTS, PORT_BELL_MATCH, 4)])
         return left
 
+    def monitored(self):
+        """What the monitor says of each region: how many, and KVM's."""
+        return {r['index']: (r['ioeventfds'], r['kvm-ioeventfds'])
+                for r in self.info['regions'] if r['ioeventfds']}
+
     def writes(self, left):
         """The messages for a bell: those that are not rung that way."""
         return [(m.index, m.offset, m.count) for m in left.messages
@@ -50,6 +55,7 @@ class VFIOUserBellsKVM(VFIOUserBellsTest):
         """Four kinds pass our process by."""
         left = self.check_bells(by_us=2)
         self.assertIn('kvm 1 mapped 0', left.trace)
+        self.assertEqual(self.monitored(), {REGS: (4, 3), PORTS: (2, 1)})
 
     def test_bells_unmapped(self):
         """The same where no BAR is mapped: writes are not posted."""
@@ -76,6 +82,7 @@ class VFIOUserBellsTCG(VFIOUserBellsTest):
         """All six kinds are signalled here."""
         left = self.check_bells(by_us=6)
         self.assertNotIn('kvm 1 mapped 0', left.trace)
+        self.assertEqual(self.monitored(), {REGS: (4, 0), PORTS: (2, 0)})
 
 
 if __name__ == '__main__':

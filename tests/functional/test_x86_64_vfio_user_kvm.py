@@ -197,6 +197,8 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
                     '-append', case, '-trace', 'vfio_*', '-D', trace,
                     *self.client(server, addr='5', **properties), *args)
         vm.launch()
+        # As it is before the guest does anything
+        self.info, = vm.cmd('query-vfio-user')
         vm.cmd('cont')
         try:
             vm.wait(BOOT_DEADLINE)
@@ -220,6 +222,11 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
                     for m in RECORD.finditer(server.log_text())]
         return Outcome(lines, messages,
                        Path(trace).read_text(encoding='utf8'))
+
+    def interrupts(self):
+        """What the monitor says of each kind: how many, and KVM's."""
+        return {i['type']: (i['assigned'], i['irqfds'])
+                for i in self.info['interrupts']}
 
     # What several classes check
 
@@ -350,11 +357,13 @@ class VFIOUserKVM(VFIOUserFlatGuestTest):
     def test_intx_irqfd(self):
         """EOI reaches the server; a line that is still up fires again."""
         self.check_intx_kvm(self.run_guest('intx'))
+        self.assertEqual(self.interrupts()['intx'], (1, 1))
 
     def test_intx_handler(self):
         """The same without irqfd."""
         self.check_intx_handler(self.run_guest('intx',
                                                **{'x-no-kvm-intx': 'on'}))
+        self.assertEqual(self.interrupts()['intx'], (1, 0))
 
     def test_intx_mask(self):
         """A masked input of the I/O APIC keeps the interrupt."""

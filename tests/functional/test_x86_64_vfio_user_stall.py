@@ -70,10 +70,24 @@ class VFIOUserStall(VFIOUserGuestTest):
         self.stop_server(server)
         return server, guest
 
+    def oldest_pending(self, vm):
+        """For how long the only device's vCPU has been waiting, once it is."""
+        end = time.monotonic() + EVENT_DEADLINE
+        while time.monotonic() < end:
+            info, = vm.cmd('query-vfio-user')
+            if info['stats']['pending']:
+                return info['stats']['oldest-pending']
+        return self.fail('no vCPU waits for the server')
+
     def test_monitor_goes_on(self):
         """status, info, stop, cont and a hotplug while a vCPU waits."""
         server, guest = self.boot_reading()
         vm = guest.vm
+        waiting = self.oldest_pending(vm)
+        self.assertGreater(self.oldest_pending(vm), waiting)
+        self.assertIn('not answered yet, the first for ',
+                      vm.cmd('human-monitor-command',
+                             command_line='info vfio-user'))
         self.assertEqual(vm.cmd('query-status')['status'], 'running')
         vm.cmd('stop')
         self.assertEqual(vm.cmd('query-status')['status'], 'paused')

@@ -268,7 +268,7 @@ void fuzz_device(FuzzInput *in)
                     0);
     peer = fuzz_peer_start(fd[1], in);
     the_device = vfio_user_device_new(fd[0], "fuzz", qemu_get_aio_context(),
-                                      TIMEOUT_MS);
+                                      TIMEOUT_MS, NULL);
     ok = vfio_user_device_negotiate(the_device, qemu_get_aio_context(), 0, true,
                                     &err);
     fuzz_check_error(ok, err);

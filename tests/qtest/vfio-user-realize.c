@@ -169,7 +169,7 @@ static void test_refused_property(const void *data)
     g_assert_cmpuint(ts_nr_clients(t->s), ==, 0);
 
     /* The monitor for people prints the hint, too. */
-    hint = qtest_hmp(t->qts, "device_add vfio-user-pci,socket=%s,%s=%s",
+    hint = qtest_hmp(t->qts, "device_add vfio-user-pci,id=hmp,socket=%s,%s=%s",
                      t->path, pair[0], pair[1]);
     assert_names(hint, pair[0]);
     assert_names(hint, "socket=");

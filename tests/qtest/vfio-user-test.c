@@ -32,6 +32,7 @@ int main(int argc, char **argv)
     vut_register_plug();
     vut_register_errors();
     vut_register_many();
+    vut_register_monitor();
     vut_register_peer();
     vut_register_iommu();
     vut_register_bad();

@@ -124,6 +124,7 @@ void vut_register_options(void);
 void vut_register_plug(void);
 void vut_register_errors(void);
 void vut_register_many(void);
+void vut_register_monitor(void);
 void vut_register_peer(void);
 void vut_register_iommu(void);
 void vut_register_bad(void);

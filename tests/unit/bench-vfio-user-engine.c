@@ -12,12 +12,16 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "qemu/thread.h"
+#include "qemu/timer.h"
 #include "hw/vfio-user/conn.h"
 #include "iothread.h"
 #include "../bench/measure.h"
 
 #define TIMEOUT_MS  10000
+/* Reads in a burst of which only the counting is done */
+#define BENCH_COUNTED   1000
 
 /* One device as a client sees it. */
 typedef struct Engine {
@@ -258,10 +262,51 @@ static void bench_windows(Engine *e)
     bench_print("windows", "1/s", BENCH_WINDOWS * 1e9 / (bench_now() - start));
 }
 
+/*
+ * What the engine's counting takes of a read: the request, the reply, the clock
+ * and the histograms. For query-vfio-user it goes on all the time.
+ */
+static void count_reads(VFIOUserStats *stats)
+{
+    static const struct vfio_user_header request = {
+        .command = VFIO_USER_REGION_READ, .size = 32,
+    };
+    static const struct vfio_user_header reply = {
+        .command = VFIO_USER_REGION_READ, .size = 36,
+        .flags = VFIO_USER_TYPE_REPLY,
+    };
+
+    for (unsigned i = 0; i < BENCH_COUNTED; i++) {
+        vfio_user_stats_count(stats->sent, &request);
+        /* As if something happened in between */
+        barrier();
+        vfio_user_stats_count(stats->received, &reply);
+        vfio_user_stats_replied(&stats->latency[VFIO_USER_LATENCY_ACCESS],
+                                get_clock(), 10000 + i % 8192);
+        barrier();
+    }
+}
+
+static void bench_counting(void)
+{
+    g_autofree VFIOUserStats *stats = g_new(VFIOUserStats, 1);
+    uint64_t ns[BENCH_BURSTS];
+
+    vfio_user_stats_reset(stats, get_clock());
+    for (unsigned i = 0; i < BENCH_BURSTS; i++) {
+        uint64_t start = bench_now();
+
+        count_reads(stats);
+        ns[i] = bench_now() - start;
+    }
+    bench_samples("counting", ns, BENCH_BURSTS, BENCH_COUNTED);
+}
+
 static void bench_all(char **paths)
 {
     Engine e[BENCH_NR_PARALLEL];
 
+    bench_counting();
     engine_open(&e[0], paths[0]);
     bench_reads(&engine_client, e, 0, 1, "read-1");
     bench_reads(&engine_client, e, 0, 4, "read-4");

@@ -12,6 +12,11 @@
 #include "hw/vfio-user/conn-int.h"
 #include "vfio-user-rig.h"
 
+/* As compat.h, which is for what knows hw/vfio. */
+#if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
+#define init_clocks qemu_init_clocks
+#endif
+
 /* The owner ---------------------------------------------------------------- */
 
 static void rig_counted(Rig *rig, unsigned *counter)

@@ -23,7 +23,7 @@
 #include <sys/mman.h>
 #include <linux/vfio.h>
 #include "qemu/units.h"
-#include "hw/vfio/vfio-common.h"
+#include "hw/vfio-user/compat.h"
 #include "migration/qemu-file.h"
 
 /*
