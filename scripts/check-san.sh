@@ -20,12 +20,17 @@ status=0
 
 # A finding ends the program, so that it fails its test.  The quarantine of
 # freed memory is kept small: a test watches QEMU's memory for growth.
-# Reports go to files, as tests read what QEMU writes to stderr.
+# Reports go to files, as tests read what QEMU writes to stderr.  The fast way
+# to note where memory came from gets lost in glib, which suppressions need.
 reports=$top/build/san/report
 ASAN_OPTIONS="halt_on_error=1:detect_leaks=1:quarantine_size_mb=1"
 ASAN_OPTIONS="$ASAN_OPTIONS:log_path=$reports"
+ASAN_OPTIONS="$ASAN_OPTIONS:fast_unwind_on_malloc=0:malloc_context_size=12"
 export ASAN_OPTIONS="$ASAN_OPTIONS:thread_local_quarantine_size_kb=64"
-export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1"
+LSAN_OPTIONS="suppressions=$top/tests/lsan.supp:print_suppressions=0"
+export LSAN_OPTIONS
+UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1"
+export UBSAN_OPTIONS="$UBSAN_OPTIONS:suppressions=$top/tests/ubsan.supp"
 TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"
 export TSAN_OPTIONS="$TSAN_OPTIONS:suppressions=$top/tests/tsan.supp"
 

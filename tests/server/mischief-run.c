@@ -39,8 +39,10 @@ static int act_send(TestServer *s, int fd, uint16_t command, uint32_t flags,
     msg.hdr.id = s->next_id++;
     msg.hdr.command = command;
     msg.hdr.flags = flags;
-    g_byte_array_set_size(msg.payload, len);
-    memset(msg.payload->data, 0, len);
+    if (len) {
+        g_byte_array_set_size(msg.payload, len);
+        memset(msg.payload->data, 0, len);
+    }
     while (nr_fds--) {
         ts_message_add_fd(&msg, s->wake_fd);
     }
