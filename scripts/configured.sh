@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 stale()
 {
     [ -f "$1/overlay.tests" ] && [ -f "$1/qemu/overlay.stamp" ] &&
-        [ -f subprojects/qemu-10.0/.overlay/state.json ] || return 0
+        [ -f "$(scripts/staged-tree.sh)/.overlay/state.json" ] || return 0
     [ -n "$(find configure scripts/qemu-options.conf \
             scripts/qemu-configure.sh scripts/deps.conf \
             -newer "$1/config.done" 2>/dev/null || echo none)" ]

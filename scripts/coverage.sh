@@ -14,7 +14,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 top=$PWD
-staged=$top/subprojects/qemu-10.0
+staged=$("$top/scripts/staged-tree.sh")
 report=build/cov/report
 flat="x86_64_vfio_user_cut x86_64_vfio_user_dma_effects
       x86_64_vfio_user_ioeventfd x86_64_vfio_user_kvm

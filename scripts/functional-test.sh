@@ -11,7 +11,7 @@
 
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
-tree=$top/subprojects/qemu-10.0
+tree=$("$top/scripts/staged-tree.sh")
 build=$(cd "$1" && pwd)
 script=$(realpath "$2")
 shift 2
@@ -21,6 +21,8 @@ export QEMU_TEST_QEMU_BINARY="$build/qemu-system-x86_64"
 export QEMU_TEST_QEMU_IMG="$build/qemu-img"
 export VFIO_USER_DEPS="${DEPS_DIR:-$top/build/deps}"
 export PYTHONDONTWRITEBYTECODE=1
+# What a test that is ended by force has said so far.
+export PYTHONUNBUFFERED=1
 # pycotap comes with the pyvenv; the tests' own modules lie beside the tests.
 export PYTHONPATH="$tree/python:$tree/tests/functional:$top/tests/functional"
 

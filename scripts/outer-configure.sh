@@ -20,6 +20,7 @@ die()
 files()
 {
     printf '%s\n' "$@"
+    scripts/staged-tree.sh
     find tests \( -name 'meson.build' -o -name '*test*.c' -o \
         -name 'test_*.py' -o -name '*.sh' \) | LC_ALL=C sort
 }

@@ -3,7 +3,7 @@
 #
 # Brings the staged tree up to date and builds the nested QEMU.
 #
-#   scripts/qemu-build.sh BUILD-DIRECTORY [all|tests|unit|fuzz]
+#   scripts/qemu-build.sh BUILD-DIRECTORY [all|install|tests|unit|fuzz]
 #
 # QEMU's "all" holds some two thousand steps for its own tests.  Built here
 # is what it would install, the servers used by tests, and our tests.
@@ -18,7 +18,8 @@ die()
     exit 1
 }
 
-[ $# -ge 1 ] || die "usage: scripts/qemu-build.sh DIRECTORY [all|tests|unit|fuzz]"
+[ $# -ge 1 ] || die "usage: scripts/qemu-build.sh DIRECTORY" \
+    "[all|install|tests|unit|fuzz]"
 dir=$(cd "$1" && pwd)
 scope=${2:-all}
 [ -f "$dir/overlay.stamp" ] || die "$dir is not configured: run ./configure"

@@ -7,10 +7,12 @@
 #
 # Does nothing when the same source was configured there with the same
 # options.  A build directory of another source is emptied first.
+#
+# QEMU_TREE names another tree than the staged one: overlay.pristine's.
 
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
-tree=$top/subprojects/qemu-10.0
+tree=${QEMU_TREE:-$("$top/scripts/staged-tree.sh")}
 deps=${DEPS_DIR:-$top/build/deps}
 python=${PYTHON:-/usr/bin/python3}
 # Where Debian's packages put what --disable-install-blobs leaves out.
@@ -26,14 +28,14 @@ die()
 dir=$1
 shift
 [ -f "$tree/.overlay/state.json" ] ||
-    die "subprojects/qemu-10.0 is not staged: run ./configure"
+    die "$tree is not staged: run ./configure"
 
 stage()
 {
     (cd "$top/scripts" && "$python" -B -m overlay.stage "$@")
 }
 
-stage --refresh
+[ -n "${QEMU_TREE:-}" ] || stage --refresh
 
 # An unpacked meson and pycotap come in by path, not by installation.
 meson_path()
@@ -77,10 +79,19 @@ warnings()
     fi
 }
 
+# What the tree's series has no more, or not yet, is listed beside its hooks.
+options()
+{
+    series=$(cut -d. -f1,2 "$tree/VERSION")
+    without=$top/subprojects/packagefiles/qemu-$series/without-options
+    [ -f "$without" ] || without=/dev/null
+    sed 's/#.*//' "$top/scripts/qemu-options.conf" | grep -vxFf "$without"
+}
+
 # shellcheck disable=SC2046
 set -- --python="$python" --firmwarepath="$firmware" \
     -Dlibvfio-user:default_library=static \
-    $(warnings; sed 's/#.*//' "$top/scripts/qemu-options.conf") "$@"
+    $(warnings; options) "$@"
 stamp=$(source_id; printf '%s\n' "$@"; "$python" --version)
 if [ -f "$dir/overlay.stamp" ] && [ -f "$dir/build.ninja" ] &&
     [ "$(cat "$dir/overlay.stamp")" = "$stamp" ]; then

@@ -4,10 +4,10 @@
 import os
 import sys
 
-# The long-term series this overlay is written for.
-SERIES = '10.0'
-TREE = 'subprojects/qemu-' + SERIES
-PATCHES = 'subprojects/packagefiles/qemu-' + SERIES
+# The series of QEMU that have hook patches; Debian 13 has the first one.
+SERIES = ('10.0', '10.2')
+# Names the series of the tree that was staged last, which is built.
+CHOSEN = 'subprojects/.series'
 
 
 class Refused(Exception):
@@ -18,6 +18,29 @@ def root():
     """The repository: two levels above this file."""
     return os.path.dirname(os.path.dirname(os.path.dirname(
         os.path.abspath(__file__))))
+
+
+def tree_of(series):
+    """Where a tree of that series is staged."""
+    return 'subprojects/qemu-' + series
+
+
+def patches_of(series):
+    return 'subprojects/packagefiles/qemu-' + series
+
+
+def chosen(top):
+    """The series of the tree that is built."""
+    try:
+        with open(os.path.join(top, CHOSEN), encoding='utf-8') as f:
+            return f.read().strip()
+    except FileNotFoundError:
+        return SERIES[0]
+
+
+def versions():
+    """The series for a sentence: 10.0.x or 10.2.x."""
+    return ' or '.join(s + '.x' for s in SERIES)
 
 
 def say(text):

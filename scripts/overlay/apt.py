@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A private view of Debian 13's archive.
+"""A private view of Debian 13's archive, or of another suite's.
 
 The problem: QEMU, meson and the guest's kernel come from Debian 13, the
 machine may be Debian 12, and its own apt lists must stay as they are.
@@ -22,6 +22,8 @@ import subprocess
 from . import Refused, SERIES, say, write_atomically
 
 SUITE = 'trixie'
+# Where the QEMU of the last series is.
+DEVELOPMENT = 'sid'
 KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 OTHER_WAY = 'or give a QEMU tree with --qemu-source='
 
@@ -160,7 +162,8 @@ def explain(log):
 class PrivateApt:
     """apt on a directory of our own; nothing of the machine is written."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, suite=SUITE):
+        self.suite = suite
         self.dir = os.path.abspath(directory)
         self.sources = os.path.join(self.dir, 'debian.sources')
         self.options = [
@@ -203,14 +206,17 @@ class PrivateApt:
 
     def update(self):
         archive, security = pick_mirrors(machine_sources())
-        text = stanza(archive, '%s %s-updates' % (SUITE, SUITE))
-        if security:
-            text += '\n' + stanza(security, SUITE + '-security')
+        if self.suite == DEVELOPMENT:
+            text = stanza(archive, self.suite)
+        else:
+            text = stanza(archive, '%s %s-updates' % (self.suite, self.suite))
+            if security:
+                text += '\n' + stanza(security, self.suite + '-security')
         for d in ('lists/partial', 'cache/archives/partial'):
             os.makedirs(os.path.join(self.dir, d), exist_ok=True)
         write_atomically(self.sources, text)
-        say('fetching the package lists of Debian 13 from %s'
-            % archive['uri'])
+        say('fetching the package lists of Debian %s from %s'
+            % (self.suite, archive['uri']))
         self.get('update')
 
     def newest(self, versions):
@@ -221,17 +227,17 @@ class PrivateApt:
                 best = v
         return best
 
-    def source_version(self, package):
-        """Newest version of the series, such as 1:10.0.13+ds-0+deb13u1."""
+    def source_version(self, package, series=SERIES[0]):
+        """Newest version of a series, such as 1:10.0.13+ds-0+deb13u1."""
         text = self.cache('showsrc', '--only-source', package)
         offered = re.findall(r'^Version: (\S+)$', text, re.M)
         wanted = [v for v in offered
-                  if re.match(r'(\d+:)?%s\.\d+\D' % re.escape(SERIES), v)]
+                  if re.match(r'(\d+:)?%s\.\d+\D' % re.escape(series), v)]
         if not wanted:
-            raise Refused('Debian 13 offers %s %s and this overlay needs '
+            raise Refused('Debian %s offers %s %s and this overlay needs '
                           '%s.x: give such a tree with --qemu-source='
-                          % (package, ', '.join(offered) or 'nowhere',
-                             SERIES))
+                          % (self.suite, package,
+                             ', '.join(offered) or 'nowhere', series))
         return self.newest(wanted)
 
     def depends(self, package):

@@ -6,8 +6,11 @@ complete, so a piece that is there is whole and a second run does nothing.
 
     build/deps/apt        private apt state, see apt.py
     build/deps/source     the source package as downloaded; .dsc inside
+    build/deps/next       the same of the last series, from the development
+                          suite, whose private apt state is in next-apt
     build/deps/python     meson and pycotap, a directory for sys.path
     build/deps/linux      vmlinuz, modules/ (lib/modules/VERSION), version
+    build/deps/linux-source  the tree of a kernel that we configure ourselves
 """
 
 import glob
@@ -17,8 +20,8 @@ import shutil
 import subprocess
 import time
 
-from . import Refused, root, run_tool, say, write_atomically
-from .apt import PrivateApt
+from . import Refused, SERIES, root, run_tool, say, write_atomically
+from .apt import DEVELOPMENT, PrivateApt
 
 DIST = 'usr/lib/python3/dist-packages'
 
@@ -123,19 +126,31 @@ class Fetcher:
         self.settle('python')
 
     def source(self, package):
-        """Download the newest source package of the series."""
-        if os.path.isdir(self.path('source')):
-            return
-        self.need_lists()
-        version = self.apt.source_version(package)
+        """Download the newest source package of Debian 13's series."""
+        if not os.path.isdir(self.path('source')):
+            self.need_lists()
+            self.download(self.apt, package, SERIES[0], 'source')
+
+    def next(self, package):
+        """The same of the last series; the suite's lists are always new."""
+        if not os.path.isdir(self.path('next')):
+            apt = PrivateApt(self.path('next-apt'), DEVELOPMENT)
+            apt.update()
+            self.download(apt, package, SERIES[-1], 'next')
+        say('next: ./configure --qemu-source='
+            + os.path.relpath(glob.glob(self.path('next', '*.dsc'))[0],
+                              root()))
+
+    def download(self, apt, package, series, name):
+        version = apt.source_version(package, series)
         say('fetching the source of %s %s (about 40 MB)' % (package, version))
-        tmp = self.new_directory('source')
-        self.apt.get('source', '--download-only', '--only-source',
-                     '%s=%s' % (package, version), cwd=tmp)
+        tmp = self.new_directory(name)
+        apt.get('source', '--download-only', '--only-source',
+                '%s=%s' % (package, version), cwd=tmp)
         if len(glob.glob(os.path.join(tmp, '*.dsc'))) != 1:
             raise Refused('apt downloaded no source of %s; run the same '
                           'command again' % package)
-        self.settle('source')
+        self.settle(name)
 
     def kernel(self, metapackage):
         """Unpack the guest's kernel and give it names without a version."""
@@ -158,9 +173,29 @@ class Fetcher:
                          os.path.basename(modules[0]) + '\n')
         self.settle('linux')
 
+    def kernelsource(self, metapackage):
+        """Unpack the kernel's source."""
+        if os.path.isdir(self.path('linux-source')):
+            return
+        self.need_lists()
+        package = self.new_directory('unpacked')
+        self.deb(self.apt.depends(metapackage), package)
+        tarballs = glob.glob(os.path.join(package, 'usr', 'src', '*.tar.xz'))
+        if len(tarballs) != 1:
+            raise Refused('the kernel\'s source package has no source where '
+                          'Debian keeps it; report this')
+        tmp = self.new_directory('linux-source')
+        r = subprocess.run(['tar', '-xf', tarballs[0], '-C', tmp,
+                            '--strip-components=1'], check=False)
+        if r.returncode != 0:
+            raise Refused('%s could not be unpacked to %s; is the disk full?'
+                          % (os.path.basename(tarballs[0]), tmp))
+        shutil.rmtree(package)
+        self.settle('linux-source')
+
 
 def main(argv):
-    """fetch.py DEPS-DIRECTORY KIND...; KIND is source, python or kernel."""
+    """fetch.py DEPS-DIRECTORY KIND...; a KIND is a method of Fetcher."""
     fetcher = Fetcher(argv[0])
     wanted = read_list()
     os.makedirs(argv[0], exist_ok=True)

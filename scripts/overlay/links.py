@@ -8,8 +8,12 @@ what connects them to QEMU is the patches' job.
 
 import fnmatch
 import os
+import shutil
 
 from . import Refused
+
+# Files of QEMU's own that ours take the place of are kept here.
+REPLACED = '.overlay/replaced'
 
 # Where the overlay's files live, and which of them belong into QEMU.  A
 # directory that ends in ** is laid in with all below it.
@@ -18,9 +22,10 @@ RULES = (
     ('include/hw/vfio-user/**', ('*.h',)),
     ('include/hw/vfio', ('*.h',)),
     ('qapi', ('*.json',)),
-    ('docs/system/devices', ('*.rst',)),
+    ('docs/system/devices', ('*.rst', '*.rst.inc')),
     ('docs/interop', ('*.rst',)),
     ('docs/devel', ('*.rst',)),
+    ('docs/devel/vfio-user', ('*.svg',)),
     ('tests/fuzz', ('*.c', '*.h')),
     ('tests/unit', ('*.c', '*.h')),
     ('tests/qtest', ('*.c', '*.h')),
@@ -65,6 +70,25 @@ def check_clashes(root, tree, names):
             raise Refused('%s has the name of a file of QEMU: the overlay '
                           'only adds files, so choose another name, or '
                           'change QEMU\'s file with a hook patch' % name)
+
+
+def make_room(tree, names):
+    """Move files and directories of QEMU away that ours take the place of.
+
+    What is kept already was moved by an earlier run; what has the name now
+    is ours.  Returns the names that were moved."""
+    moved = []
+    for name in names:
+        path, kept = os.path.join(tree, name), os.path.join(tree, REPLACED, name)
+        if os.path.lexists(kept):
+            continue
+        if not os.path.lexists(path):
+            raise Refused('the list of what is replaced names %s, which this '
+                          'QEMU does not have: take it out' % name)
+        os.makedirs(os.path.dirname(kept), exist_ok=True)
+        shutil.move(path, kept)
+        moved.append(name)
+    return moved
 
 
 def sync(root, tree, old):

@@ -20,25 +20,31 @@ import re
 import shutil
 import subprocess
 
-from . import PATCHES, Refused
+from . import Refused, patches_of
 
 PRISTINE = '.overlay/pristine'
 
 
-def read_series(root):
-    """Paths of the patches in order; no series file means no patches."""
-    directory = os.path.join(root, PATCHES)
+def read_list(directory, name):
+    """The lines of a list without comments; no file means an empty list."""
     try:
-        with open(os.path.join(directory, 'series'), encoding='utf-8') as f:
-            names = [l.split('#', 1)[0].strip() for l in f]
+        with open(os.path.join(directory, name), encoding='utf-8') as f:
+            lines = [l.split('#', 1)[0].strip() for l in f]
     except FileNotFoundError:
         return []
-    paths = [os.path.join(directory, n) for n in names if n]
+    return [l for l in lines if l]
+
+
+def read_series(root, series):
+    """Paths of the patches in order."""
+    directory = os.path.join(root, patches_of(series))
+    paths = [os.path.join(directory, n)
+             for n in read_list(directory, 'series')]
     for p in paths:
         if not os.path.isfile(p):
             raise Refused('%s/series names %s, which is not there: add the '
                           'file or remove the line'
-                          % (PATCHES, os.path.basename(p)))
+                          % (patches_of(series), os.path.basename(p)))
     return paths
 
 
@@ -97,11 +103,12 @@ def place(src, dst):
 
 
 class Series:
-    def __init__(self, root, tree):
+    def __init__(self, root, tree, series):
         self.tree = tree
+        self.where = patches_of(series)
         self.pristine = os.path.join(tree, PRISTINE)
         self.scratch = os.path.join(tree, '.overlay', 'scratch')
-        self.patches = read_series(root)
+        self.patches = read_series(root, series)
 
     def digest(self):
         return digest(self.patches)
@@ -147,7 +154,8 @@ class Series:
             raise Refused('%s does not apply to this QEMU (%s): refresh it '
                           'in %s and run the same command again'
                           % (os.path.basename(patch),
-                             '; '.join(where) or r.stdout.strip(), PATCHES))
+                             '; '.join(where) or r.stdout.strip(),
+                             self.where))
 
     def refuse_edits(self, files, placed):
         """An edit made in the staged tree is not ours to throw away."""
@@ -161,7 +169,7 @@ class Series:
                 raise Refused('%s/%s was edited there and restaging would '
                               'undo it: carry the change into a patch of %s '
                               'and remove the edited file'
-                              % (os.path.relpath(self.tree), name, PATCHES))
+                              % (os.path.relpath(self.tree), name, self.where))
 
     def restage(self, placed):
         """Bring the patched files to the series' state.

@@ -12,10 +12,10 @@ import json
 import os
 import shutil
 
-from . import Refused, TREE, links, root, run_tool, say, \
-    write_atomically
+from . import CHOSEN, Refused, SERIES, chosen, links, patches_of, root, \
+    run_tool, say, tree_of, write_atomically
 from . import source as sources
-from .series import Series
+from .series import Series, read_list
 
 STATE = '.overlay/state.json'
 
@@ -36,10 +36,15 @@ def save_state(tree, state):
 def dress(top, tree, state):
     """Patches and links into a tree; returns lines that tell what was done.
 
-    The names are checked before anything is changed."""
-    links.check_clashes(top, tree, links.overlay_files(top))
+    Room is made first, the names are checked before anything else."""
     told = []
-    series = Series(top, tree)
+    name = sources.series_of(state['version'])
+    moved = links.make_room(tree, read_list(
+        os.path.join(top, patches_of(name)), 'replaced'))
+    if moved:
+        told.append("QEMU's own %s replaced" % ', '.join(moved))
+    links.check_clashes(top, tree, links.overlay_files(top))
+    series = Series(top, tree, name)
     if state.get('series') != series.digest() or 'placed' not in state:
         placed, written = series.restage(state.get('placed', {}))
         state['placed'], state['series'] = placed, series.digest()
@@ -71,7 +76,7 @@ def replace_tree(tmp, tree):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def stage_new(top, tree, source, identity):
+def stage_new(top, source, identity):
     """A fresh tree, dressed before it takes the old one's place."""
     try:
         tmp = sources.unpack(source, top)
@@ -81,10 +86,30 @@ def stage_new(top, tree, source, identity):
         # As deep below the repository as the final place is, so the links
         # are right already.
         told = dress(top, tmp, state)
-        replace_tree(tmp, tree)
+        name = tree_of(sources.series_of(state['version']))
+        replace_tree(tmp, os.path.join(top, name))
     finally:
         sources.clear_leftovers(top)
-    return ['QEMU %s staged in %s' % (state['version'], TREE)] + told
+    choose(top, sources.series_of(state['version']))
+    return ['QEMU %s staged in %s' % (state['version'], name)] + told
+
+
+def choose(top, series):
+    """From now on the tree of that series is built."""
+    if chosen(top) != series:
+        write_atomically(os.path.join(top, CHOSEN), series + '\n')
+
+
+def stage_source(top, source):
+    """The tree of a source: one that is there, or a fresh one."""
+    identity = source.identity()
+    for series in SERIES:
+        tree = os.path.join(top, tree_of(series))
+        state = load_state(tree)
+        if state.get('source') == identity:
+            choose(top, series)
+            return dress(top, tree, state)
+    return stage_new(top, source, identity)
 
 
 def main(argv):
@@ -98,24 +123,20 @@ def main(argv):
                    help='print one entry of the state, as: source, links')
     args = p.parse_args(argv)
     top = os.path.abspath(args.root)
-    tree = os.path.join(top, TREE)
+    name = tree_of(chosen(top))
+    tree = os.path.join(top, name)
     if args.state:
         print(load_state(tree).get(args.state, ''))
         return 0
     lock(top)
-    state = load_state(tree)
     if args.refresh:
+        state = load_state(tree)
         if not state:
-            raise Refused('%s is not staged: run ./configure' % TREE)
+            raise Refused('%s is not staged: run ./configure' % name)
         told = dress(top, tree, state)
     else:
         deps = args.deps or os.path.join(top, 'build', 'deps')
-        source = sources.choose(args.source, deps)
-        identity = source.identity()
-        if state.get('source') == identity:
-            told = dress(top, tree, state)
-        else:
-            told = stage_new(top, tree, source, identity)
+        told = stage_source(top, sources.choose(args.source, deps))
     for line in told:
         say(line)
     return 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Prints the targets of a nested QEMU build that the overlay wants.
 
-    targets.py BUILD-DIRECTORY all|tests|unit|fuzz
+    targets.py BUILD-DIRECTORY all|install|tests|unit|fuzz
 
 What QEMU installs comes from meson's own list; the rest by name.
 """
@@ -17,7 +17,7 @@ TESTS = UNIT + ('tests/qtest/vfio-user-*test', 'qemu-system-x86_64',
                 'qemu-img')
 ALL = TESTS + ('tests/unit/bench-vfio-user-*',
                'subprojects/libvfio-user/samples/*')
-SCOPES = {'all': ALL, 'tests': TESTS, 'unit': UNIT, 'fuzz': FUZZ}
+SCOPES = {'all': ALL, 'install': (), 'tests': TESTS, 'unit': UNIT, 'fuzz': FUZZ}
 
 
 def outputs(build):
@@ -36,7 +36,7 @@ def wanted(name, target, scope):
     if target['type'] == 'executable' and \
             any(fnmatch.fnmatch(name, p) for p in SCOPES[scope]):
         return True
-    if scope != 'all':
+    if scope not in ('all', 'install'):
         return False
     # Headers and icons lie in the source tree and need no target.
     return target['installed'] and not name.startswith('..')

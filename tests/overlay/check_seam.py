@@ -6,8 +6,8 @@ The hook patches replace each system call on a device's file descriptor by a
 function that makes the same call unless the device brings its own table.
 This test takes the replacement back, in the patched files as staged, and
 compares what results with the pristine files, statement by statement. What
-then still differs must be exactly the list below, where each entry can be
-seen to make no system call for a device without a table. A hook that is
+then still differs must be exactly what seam_lists.py has, where each entry
+can be seen to make no system call for a device without a table. A hook that is
 added, changed or lost makes the test fail until the list is looked at again.
 
 test_seam.py runs this; by hand: check_seam.py [STAGED-TREE [PRISTINE-TREE]]
@@ -16,82 +16,12 @@ test_seam.py runs this; by hand: check_seam.py [STAGED-TREE [PRISTINE-TREE]]
 import difflib
 import os
 import re
+import subprocess
 import sys
 
+from seam_lists import LISTS
+
 HEADER = 'include/hw/vfio/vfio-device-file.h'
-
-FILES = ['hw/vfio/' + f for f in (
-    'common.c', 'display.c', 'helpers.c', 'igd.c', 'migration-multifd.c',
-    'migration.c', 'pci-quirks.c', 'pci.c', 'pci.h')] + [
-    'include/hw/vfio/vfio-common.h', 'include/hw/vfio/vfio-container-base.h']
-
-# (file, statements before, statements after)
-EXPECTED = [
-    # Transactions: both functions do nothing without the optional members.
-    ('hw/vfio/common.c', [], [
-        'static void vfio_listener_begin(MemoryListener*listener){',
-        'VFIOContainerBase*bcontainer=container_of(listener,'
-        'VFIOContainerBase,listener);',
-        'VFIOIOMMUClass*vioc=VFIO_IOMMU_GET_CLASS(bcontainer);',
-        'if(vioc->listener_begin){',
-        'vioc->listener_begin(bcontainer);',
-        '}', '}',
-        'static void vfio_listener_commit(MemoryListener*listener){',
-        'VFIOContainerBase*bcontainer=container_of(listener,'
-        'VFIOContainerBase,listener);',
-        'VFIOIOMMUClass*vioc=VFIO_IOMMU_GET_CLASS(bcontainer);',
-        'if(vioc->listener_commit){',
-        'vioc->listener_commit(bcontainer);',
-        '}', '}']),
-    ('hw/vfio/common.c',
-     ['.name="vfio",.region_add=vfio_listener_region_add,'
-      '.region_del=vfio_listener_region_del,'
-      '.log_global_start=vfio_listener_log_global_start,'
-      '.log_global_stop=vfio_listener_log_global_stop,'
-      '.log_sync=vfio_listener_log_sync,}'],
-     ['.name="vfio",.begin=vfio_listener_begin,.commit=vfio_listener_commit,'
-      '.region_add=vfio_listener_region_add,'
-      '.region_del=vfio_listener_region_del,'
-      '.log_global_start=vfio_listener_log_global_start,'
-      '.log_global_stop=vfio_listener_log_global_stop,'
-      '.log_sync=vfio_listener_log_sync,}']),
-    # The backend: only with a table.
-    ('hw/vfio/common.c', [], [
-        'if(vbasedev->file_ops){',
-        'ops=VFIO_IOMMU_CLASS('
-        'object_class_by_name(vbasedev->file_ops->iommu_type));',
-        '}']),
-    # Realize: with no table each condition is what it was.
-    ('hw/vfio/pci.c',
-     ['if(vbasedev->fd<0&&!vbasedev->sysfsdev){'],
-     ['if(!vbasedev->file_ops&&vbasedev->fd<0&&!vbasedev->sysfsdev){']),
-    ('hw/vfio/pci.c',
-     ['if(!vfio_device_get_name(vbasedev,errp)){'],
-     ['if(!vbasedev->file_ops&&!vfio_device_get_name(vbasedev,errp)){']),
-    ('hw/vfio/pci.c',
-     ['vbasedev->mdev=vfio_device_is_mdev(vbasedev);'],
-     ['vbasedev->mdev=vbasedev->file_ops||vfio_device_is_mdev(vbasedev);']),
-    # The VGA region remembers its device, not the device's descriptor.
-    ('hw/vfio/pci.c',
-     ['vdev->vga->fd=vdev->vbasedev.fd;'],
-     ['vdev->vga->vbasedev=&vdev->vbasedev;']),
-    ('hw/vfio/pci.h', ['int fd;'], ['VFIODevice*vbasedev;']),
-    # Vectors without a use are skipped only with a table.
-    ('hw/vfio/pci.c', [], [
-        'if(vdev->vbasedev.file_ops&&!vdev->msi_vectors[i].use){',
-        'continue;', '}']),
-    # Its device's descriptor is looked up where it is used.
-    ('hw/vfio/migration.c',
-     ['VFIOMigration*migration=vbasedev->migration;'], []),
-    # Declarations.
-    ('include/hw/vfio/vfio-common.h', [],
-     ['const struct VFIODeviceFileOps*file_ops;']),
-    ('include/hw/vfio/vfio-common.h', [],
-     ['#include "hw/vfio/vfio-device-file.h"']),
-    ('include/hw/vfio/vfio-container-base.h', [], [
-        'void(*listener_begin)(VFIOContainerBase*bcontainer);',
-        'void(*listener_commit)(VFIOContainerBase*bcontainer);']),
-]
 
 # What each wrapper does for a device without a table.
 WRAPPERS = {
@@ -255,10 +185,10 @@ def wrong_wrappers(tree):
     return wrong
 
 
-def left_over(tree):
+def left_over(tree, files):
     """System calls on a device's descriptor that no wrapper covers."""
     found = []
-    for name in FILES:
+    for name in files:
         for n, line in enumerate(load(tree, name).split('\n'), 1):
             if re.search(r'\b(ioctl|pread|pwrite|mmap|read|write)\([^;]*'
                          r'\bvbasedev(->|\.)fd\b', line) or \
@@ -274,14 +204,19 @@ def show(entry):
                      ['  + ' + s for s in new])
 
 
-def unlisted(staged, pristine):
-    """Files of hw/vfio that are patched but not in FILES."""
+def lists(staged):
+    """The files with hooks, and what is expected, of a tree's series."""
+    return LISTS['.'.join(load(staged, 'VERSION').split('.')[:2])]
+
+
+def unlisted(staged, pristine, files):
+    """Files of hw/vfio that are patched but not in the list."""
     found = []
     for where in ('hw/vfio', 'include/hw/vfio'):
         for f in sorted(os.listdir(os.path.join(pristine, where))):
             name = os.path.join(where, f)
-            if name not in FILES and \
-               os.path.exists(os.path.join(staged, name)) and \
+            if name not in files and \
+               os.path.isfile(os.path.join(staged, name)) and \
                load(staged, name) != load(pristine, name):
                 found.append(name)
     return found
@@ -289,20 +224,21 @@ def unlisted(staged, pristine):
 
 def findings(staged, pristine):
     """Everything that is not as it should be, in words."""
-    found = [e for f in FILES for e in residue(f, pristine, staged)]
-    bad = ['not listed: ' + show(e) for e in found if e not in EXPECTED]
-    bad += ['gone: ' + show(e) for e in EXPECTED if e not in found]
+    files, expected = lists(staged)
+    found = [e for f in files for e in residue(f, pristine, staged)]
+    bad = ['not listed: ' + show(e) for e in found if e not in expected]
+    bad += ['gone: ' + show(e) for e in expected if e not in found]
     bad += wrong_wrappers(staged)
-    bad += ['not hooked: ' + l for l in left_over(staged)]
+    bad += ['not hooked: ' + l for l in left_over(staged, files)]
     bad += ['patched, but not compared: ' + f
-            for f in unlisted(staged, pristine)]
+            for f in unlisted(staged, pristine, files)]
     return bad
 
 
 def trees(argv):
     here = os.path.dirname(os.path.abspath(__file__))
-    staged = argv[1] if len(argv) > 1 else os.path.join(
-        here, '../../subprojects/qemu-10.0')
+    staged = argv[1] if len(argv) > 1 else subprocess.check_output(
+        [here + '/../../scripts/staged-tree.sh'], text=True).strip()
     pristine = argv[2] if len(argv) > 2 else os.path.join(
         staged, '.overlay/pristine')
     return staged, pristine
@@ -311,5 +247,5 @@ def trees(argv):
 if __name__ == '__main__':
     bad_ones = findings(*trees(sys.argv))
     print('\n'.join(bad_ones + [
-        '%d files compared, %d findings' % (len(FILES), len(bad_ones))]))
+        '%d findings' % len(bad_ones)]))
     sys.exit(1 if bad_ones else 0)

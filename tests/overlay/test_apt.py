@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Mirror and key from the machine's sources, in either format; sentences."""
 
+import shutil
+import tempfile
 import unittest
 from unittest import mock
 
 import tap
-from overlay import Refused, apt
+from overlay import Refused, apt, suite
 
 KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg'
 DEB822 = '''\
@@ -107,10 +109,66 @@ class Offers(unittest.TestCase):
             self.offered('1:10.0.9+ds-0+deb13u1', '1:10.0.13+ds-0+deb13u1',
                          '1:10.2.1+ds-1'), '1:10.0.13+ds-0+deb13u1')
 
+    def test_later_series_is_taken_where_it_is_asked_for(self):
+        private = apt.PrivateApt('/nonexistent', 'sid')
+        text = ''.join('Package: qemu\nVersion: %s\n\n' % v for v in (
+            '1:10.2.2+ds-1', '1:10.0.13+ds-0+deb13u1', '1:11.0.1+ds-1'))
+        with mock.patch.object(private, 'cache', lambda *a: text):
+            self.assertEqual(private.source_version('qemu', '10.2'),
+                             '1:10.2.2+ds-1')
+            with self.assertRaisesRegex(Refused, 'Debian sid offers.*9.9.x'):
+                private.source_version('qemu', '9.9')
+
     def test_nothing_of_the_series_is_refused(self):
         with self.assertRaisesRegex(Refused, r'offers qemu 1:10\.1\.2.*needs '
                                     r'10\.0\.x.*--qemu-source='):
             self.offered('1:10.1.2+ds-1')
+
+
+class Lists(unittest.TestCase):
+    ARCHIVE = {'uri': 'http://a.example/debian', 'suite': 'bookworm',
+               'signed-by': ''}
+    SECURITY = {'uri': 'http://s.example/debian-security',
+                'suite': 'bookworm-security', 'signed-by': ''}
+
+    def updated(self, name):
+        """What a private apt would read for a suite."""
+        private = apt.PrivateApt(self.dir, name)
+        with mock.patch.object(apt, 'machine_sources', list), \
+                mock.patch.object(apt, 'pick_mirrors', lambda s: (
+                    self.ARCHIVE, self.SECURITY)), \
+                mock.patch.object(private, 'get'), \
+                mock.patch.object(apt, 'say'):
+            private.update()
+        return tap.read(private.sources)
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix='overlay-test-')
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def test_release_has_updates_and_security(self):
+        text = self.updated('trixie')
+        self.assertIn('Suites: trixie trixie-updates\n', text)
+        self.assertIn('Suites: trixie-security\n', text)
+
+    def test_development_suite_has_neither(self):
+        text = self.updated('sid')
+        self.assertIn('Suites: sid\n', text)
+        self.assertNotIn('-', text.replace('Signed-By', '').replace(
+            'deb-src', ''))
+
+    def test_chroot_begins_with_the_archive(self):
+        with mock.patch.object(apt.os.path, 'exists', lambda p: True):
+            lines = suite.lines(self.ARCHIVE, self.SECURITY, 'trixie')
+        self.assertEqual(lines[0], 'deb [signed-by=%s] http://a.example/'
+                         'debian trixie main' % KEYRING)
+        self.assertIn('http://s.example/debian-security trixie-security '
+                      'main', lines[-1])
+
+    def test_chroot_without_the_keyring_is_refused(self):
+        with mock.patch.object(apt.os.path, 'exists', lambda p: False):
+            with self.assertRaisesRegex(Refused, 'archive-keyring'):
+                suite.lines(self.ARCHIVE, None, 'trixie')
 
 
 class Words(unittest.TestCase):

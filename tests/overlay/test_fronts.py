@@ -74,6 +74,25 @@ class Setup(Scratch):
         self.assertIn("unknown mode 'frobnicate'", text)
 
 
+class Deb(Scratch):
+    def test_other_suites_are_refused(self):
+        status, text = run(os.path.join(SCRIPTS, 'deb.sh'), 'build', 'noble')
+        self.assertEqual(status, 1)
+        self.assertRegex(text, "^error: .*'noble'.*bookworm or trixie")
+
+    def test_chroot_needs_root(self):
+        fake = self.dir + '/id'
+        write(fake, '#!/bin/sh\necho 1000\n')
+        os.chmod(fake, 0o755)
+        status, text = run(os.path.join(SCRIPTS, 'deb', 'chroot.sh'), 'create',
+                           'trixie', self.dir + '/root',
+                           env=dict(os.environ, PATH=self.dir + ':' +
+                                    os.environ['PATH']))
+        self.assertEqual(status, 1)
+        self.assertRegex(text, '^error: a chroot needs root')
+        self.assertFalse(os.path.exists(self.dir + '/root'))
+
+
 class Summary(Scratch):
     def summary(self, *entries):
         path = self.dir + '/testlog.json'

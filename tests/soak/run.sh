@@ -13,7 +13,8 @@ build=$(cd "$1" && pwd)
 shift
 
 export PYTHONDONTWRITEBYTECODE=1
-export PYTHONPATH="$top/subprojects/qemu-10.0/python:$top/tests/functional"
+tree=$("$top/scripts/staged-tree.sh")
+export PYTHONPATH="$tree/python:$top/tests/functional"
 if [ -n "${SOAK_SEED:-}" ]; then
     set -- --seed "$SOAK_SEED" "$@"
 fi
