@@ -21,13 +21,20 @@ help:
 #: make check-unit     run one suite; also check-qtest, check-functional,
 #:                     check-interop, check-overlay, check-fuzz
 #: make check-san      unit, qtest, some guests: ASan and UBSan; unit: TSan
+#: make check-vfio     vfio-pci with the overlay and without (compiles a
+#:                     QEMU and a kernel first)
+#: make check-qemu     QEMU's own unit tests and qtests, with the overlay and
+#:                     without (compiles them first); TESTS=NAMES for some
 #: make fuzz           fuzz the client with libFuzzer; FUZZ_SECONDS=N each
 #: make soak           random things happen to a guest; SOAK_HOURS=1 or
 #:                     SOAK_MINUTES=N, SOAK_SEED=N for an old one again
 #: make coverage       unit, qtest and some functional tests, with gcov
 #: make bench          measure; build/bench/results.json and results.svg
 #: make docs           the documentation as HTML
-#: make install        install QEMU with the device (DESTDIR=, PREFIX=)
+#: make install        install QEMU with the device beside a distribution's
+#:                     (DESTDIR=, PREFIX=)
+#: make deb            build a Debian package (SUITE=bookworm or trixie)
+#: make check-deb      build it, install it in a fresh chroot, use it there
 #: make clean          remove what was compiled
 #: make distclean      remove all that is not source
 
@@ -52,6 +59,13 @@ check-fuzz: configured
 
 check-san: setup configured guest
 	@scripts/check-san.sh
+
+check-vfio: setup configured guest
+	@scripts/check.sh build $(B)
+	@scripts/check-vfio.sh
+
+check-qemu: setup configured
+	@scripts/check-qemu.sh $(TESTS)
 
 fuzz: setup configured
 	@scripts/setup.sh install fuzz
@@ -82,19 +96,27 @@ install: configured
 	@scripts/check.sh build $(B)
 	@scripts/install.sh $(B)/qemu "$(DESTDIR)" "$(PREFIX)"
 
+deb:
+	@scripts/deb.sh build $(SUITE)
+
+check-deb: setup
+	@scripts/deb.sh check $(SUITE)
+
 clean:
-	@for d in $(B)/qemu $(B)/san $(B)/tsan $(B)/fuzz $(B)/cov $(B)/docs; do \
+	@for d in $(B)/qemu $(B)/pristine $(B)/san $(B)/tsan $(B)/fuzz \
+	    $(B)/cov $(B)/docs; do \
 	    [ ! -e $$d ] || { echo "  removing $$d"; rm -rf $$d; }; \
 	done
 	@rm -rf $(B)/meson-* $(B)/build.ninja $(B)/overlay.tests $(B)/tests
 
 distclean:
-	@echo "  removing $(B) and subprojects/qemu-10.0"
-	@rm -rf $(B) subprojects/qemu-10.0 subprojects/.staging-*
+	@echo "  removing $(B) and the staged trees in subprojects"
+	@rm -rf $(B) subprojects/qemu-* subprojects/.staging-* subprojects/.series
 
 # Steps of the set-up follow each other also under make -j.
 .NOTPARALLEL:
 
 .PHONY: all help setup guest configured check check-unit check-qtest \
 	check-functional check-interop check-overlay check-fuzz check-san \
-	fuzz soak coverage demo bench docs install clean distclean
+	check-vfio check-qemu \
+	fuzz soak coverage demo bench docs install deb check-deb clean distclean
