@@ -125,7 +125,7 @@ class VFIOUserRecipes(VFIOUserGuestTest):
         lines = guest.run('lspci').splitlines()
         found = [line.split()[0] for line in lines if ids in line]
         self.assertEqual(len(found), 1, lines)
-        return found[0]
+        return f'0000:{found[0]}'
 
     def check_nvme(self, guest, server):
         """The disk works."""
@@ -143,6 +143,7 @@ class VFIOUserRecipes(VFIOUserGuestTest):
     def check_gpio(self, guest):
         """The card has its driver."""
         address = self.address(guest, '494f:0dc8')
+        guest.run(f'until_true 60 test -e /sys/bus/pci/devices/{address}/gpio')
         self.assertEqual(guest.run(f'pci_driver {address}'),
                          'pci-idio-16')
 
