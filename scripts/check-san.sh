@@ -57,7 +57,7 @@ scripts/outer-configure.sh build/san -Dscope=tests \
     -Db_sanitize=address,undefined
 export VFIO_USER_TEST_SERVER="$top/build/san/tests/server/vfio-user-test-server"
 # shellcheck disable=SC2086
-scripts/check.sh test build/san 'test-*' 'vfio-user-*' 'fuzz-*' $guests ||
+scripts/check.sh test build/san -t 3 'test-*' 'vfio-user-*' 'fuzz-*' $guests ||
     status=1
 show_reports
 

@@ -37,14 +37,15 @@ static __thread bool vfio_user_bql_parked;
 /*
  * A vCPU in the middle of an instruction must not be saved: elsewhere it would
  * begin the instruction anew. Returns false when that is going on already: then
- * the VM stops when the access ends.
+ * the VM stops when the access ends. A guest that has shut down can only be
+ * reset, and when QEMU itself ends, migration is gone before the vCPUs are.
  */
 static bool vfio_user_bql_park(VFIOUserDevice *udev)
 {
     if (vfio_user_bql_parked) {
         return true;
     }
-    if (!udev->nr_parked) {
+    if (!udev->parked_blocker && !runstate_check(RUN_STATE_SHUTDOWN)) {
         error_setg(&udev->parked_blocker, "vfio-user-pci %s: a vCPU is waiting "
                    "for the server in the middle of an access; continue the VM "
                    "and let the server answer first", udev->name);
