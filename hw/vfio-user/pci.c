@@ -40,6 +40,10 @@
 #define TYPE_VFIO_USER_PCI "vfio-user-pci"
 OBJECT_DECLARE_TYPE(VFIOUserPCIDevice, VFIOUserPCIDeviceClass, VFIO_USER_PCI)
 
+/* For the end of a recording; unplugging can be a vCPU's business. */
+#define VFIO_USER_RECORD_UNPLUG_MS  200
+#define VFIO_USER_RECORD_EXIT_MS    1000
+
 struct VFIOUserPCIDeviceClass {
     PCIDeviceClass parent_class;
     void (*parent_realize)(PCIDevice *pdev, Error **errp);
@@ -239,7 +243,7 @@ static void vfio_user_pci_record_exit(Notifier *notifier, void *data)
     VFIOUserPCIDevice *dev = container_of(notifier, VFIOUserPCIDevice,
                                           record_exit);
 
-    vfio_user_record_finish(dev->record);
+    vfio_user_record_finish(dev->record, VFIO_USER_RECORD_EXIT_MS);
 }
 
 static bool vfio_user_pci_start_record(VFIOUserPCIDevice *dev,
@@ -261,6 +265,8 @@ static bool vfio_user_pci_start_record(VFIOUserPCIDevice *dev,
 static void vfio_user_pci_drop_record(VFIOUserPCIDevice *dev)
 {
     if (dev->record) {
+        /* What a failed realize left; unplugging has done it before. */
+        vfio_user_record_finish(dev->record, VFIO_USER_RECORD_UNPLUG_MS);
         qemu_remove_exit_notifier(&dev->record_exit);
         vfio_user_record_unref(dev->record);
         dev->record = NULL;
@@ -332,7 +338,7 @@ static void vfio_user_pci_exit(PCIDevice *pdev)
     vfio_user_load_exit(&VFIO_PCI(dev)->vbasedev);
     vfio_user_aer_exit(&dev->aer);
     VFIO_USER_PCI_GET_CLASS(dev)->parent_exit(pdev);
-    vfio_user_record_finish(dev->record);
+    vfio_user_record_finish(dev->record, VFIO_USER_RECORD_UNPLUG_MS);
 }
 
 /*

@@ -66,7 +66,7 @@
  *     while it runs, atomic
  * @since: when it last came back, as g_get_monotonic_time()
  * @holds_vm: the VM is stopped on behalf of this device
- * @refusal: what was last said of a server that is another device
+ * @refusal: what was last said of a server that is another device; BQL
  */
 struct VFIOUserReconnect {
     VFIOUserReconnectOptions opts;

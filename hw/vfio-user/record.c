@@ -38,7 +38,6 @@
 #include "record.h"
 
 #define WRITE_PERIOD_MS     100
-#define FINISH_MS           1000
 
 /**
  * RecordStream: one direction of a socket, under the recording's lock
@@ -458,6 +457,21 @@ VFIOUserRecord *vfio_user_record_ref(VFIOUserRecord *rec)
     return rec;
 }
 
+/* The thread is to write what is there and end. Returns false if it knew. */
+static bool record_close(VFIOUserRecord *rec)
+{
+    QEMU_LOCK_GUARD(&rec->lock);
+    if (rec->closing) {
+        return false;
+    }
+    for (guint i = 0; i < rec->sockets->len; i++) {
+        record_conclude(g_ptr_array_index(rec->sockets, i));
+    }
+    rec->closing = true;
+    qemu_cond_signal(&rec->wake);
+    return true;
+}
+
 void vfio_user_record_unref(VFIOUserRecord *rec)
 {
     bool closed;
@@ -465,7 +479,7 @@ void vfio_user_record_unref(VFIOUserRecord *rec)
     if (!rec || qatomic_fetch_dec(&rec->refcnt) != 1) {
         return;
     }
-    vfio_user_record_finish(rec);
+    record_close(rec);
     WITH_QEMU_LOCK_GUARD(&rec->lock) {
         closed = rec->closed;
         rec->orphan = true;
@@ -475,22 +489,15 @@ void vfio_user_record_unref(VFIOUserRecord *rec)
     }
 }
 
-void vfio_user_record_finish(VFIOUserRecord *rec)
+void vfio_user_record_finish(VFIOUserRecord *rec, unsigned timeout_ms)
 {
-    int64_t until = g_get_monotonic_time() / 1000 + FINISH_MS;
+    int64_t until = g_get_monotonic_time() / 1000 + timeout_ms;
     int64_t left;
 
-    if (!rec) {
+    if (!rec || !record_close(rec)) {
         return;
     }
     QEMU_LOCK_GUARD(&rec->lock);
-    if (!rec->closing) {
-        for (guint i = 0; i < rec->sockets->len; i++) {
-            record_conclude(g_ptr_array_index(rec->sockets, i));
-        }
-        rec->closing = true;
-        qemu_cond_signal(&rec->wake);
-    }
     while (!rec->closed &&
            (left = until - g_get_monotonic_time() / 1000) > 0) {
         qemu_cond_timedwait(&rec->done, &rec->lock, left);

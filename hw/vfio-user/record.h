@@ -34,17 +34,22 @@ VFIOUserRecord *vfio_user_record_new(const char *path, const char *name,
                                      Error **errp);
 
 VFIOUserRecord *vfio_user_record_ref(VFIOUserRecord *rec);
-/* @rec may be NULL. The last one finishes the recording. */
+/*
+ * @rec may be NULL. The last one ends the recording without waiting for it: what
+ * is left is written by and by.
+ */
 void vfio_user_record_unref(VFIOUserRecord *rec);
 
 /**
  * vfio_user_record_finish: write what is left, and no more after it
  *
- * Waits for the disk, but not for long: one that hangs must not keep a device
- * from being unplugged. What is recorded later is dropped. Any thread; @rec may
- * be NULL.
+ * @timeout_ms: how long to wait for the disk. One that hangs must not keep a
+ *     device from being unplugged; all of it is written when it goes on.
+ *
+ * What is recorded later is dropped. Only the first call waits. Any thread; @rec
+ * may be NULL.
  */
-void vfio_user_record_finish(VFIOUserRecord *rec);
+void vfio_user_record_finish(VFIOUserRecord *rec, unsigned timeout_ms);
 
 /**
  * vfio_user_record_socket_new: another socket is to be recorded

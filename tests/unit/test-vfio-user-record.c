@@ -44,6 +44,7 @@ static File *file_new(const char *name)
 
 static void file_free(File *f)
 {
+    vfio_user_record_finish(f->rec, PEER_DEADLINE_MS);
     vfio_user_record_unref(f->rec);
     unlink(f->path);
     g_assert_cmpint(rmdir(f->dir), ==, 0);
@@ -140,7 +141,7 @@ static void file_load(File *f)
 /* Everything is written: read it, up to behind the section's block. */
 static void file_begin(File *f)
 {
-    vfio_user_record_finish(f->rec);
+    vfio_user_record_finish(f->rec, PEER_DEADLINE_MS);
     file_load(f);
     file_next(f, SECTION);
 }
@@ -258,7 +259,7 @@ static void test_blocks(void)
     say(sock, out, 33, 2);
     hear(sock, in, 18, 3);
     vfio_user_record_socket_free(sock);
-    vfio_user_record_finish(f->rec);
+    vfio_user_record_finish(f->rec, PEER_DEADLINE_MS);
     file_load(f);
 
     block = file_next(f, SECTION);
@@ -529,6 +530,7 @@ static void test_private(void)
 
     g_assert_cmpint(stat(f->path, &st), ==, 0);
     g_assert_cmphex(st.st_mode, ==, S_IFREG | 0600);
+    vfio_user_record_finish(f->rec, PEER_DEADLINE_MS);
     vfio_user_record_unref(f->rec);
     g_assert_true(g_file_set_contents(f->path, "what was there before", -1,
                                       NULL));
@@ -578,6 +580,7 @@ static void slow_read(void *opaque)
 static void slow_end(Slow *s)
 {
     vfio_user_record_socket_free(s->sock);
+    vfio_user_record_finish(s->rec, PEER_DEADLINE_MS);
     vfio_user_record_unref(s->rec);
     close(s->fd);
     unlink(s->path);
@@ -612,7 +615,7 @@ static void test_full(void)
     } while (qatomic_read(&s.got->len) < VFIO_USER_RECORD_QUEUE);
     say(s.sock, last, 16, 0);
     nr++;
-    vfio_user_record_finish(s.rec);
+    vfio_user_record_finish(s.rec, PEER_DEADLINE_MS);
     peer_thread_join(&s.thread);
 
     f->data = g_memdup2(s.got->data, s.got->len);
@@ -648,7 +651,7 @@ static void test_stuck(void)
     for (unsigned i = 0; i < 4; i++) {
         say(s.sock, msg, 65536, 0);
     }
-    vfio_user_record_finish(s.rec);
+    vfio_user_record_finish(s.rec, 10);
     vfio_user_record_socket_free(s.sock);
     vfio_user_record_unref(s.rec);
     /* Nobody is left but the thread that writes: it ends by itself. */
@@ -678,7 +681,7 @@ static void test_broken(void)
     for (unsigned i = 0; i < 300; i++) {
         say(s.sock, msg, 65536, 0);
     }
-    vfio_user_record_finish(s.rec);
+    vfio_user_record_finish(s.rec, PEER_DEADLINE_MS);
     s.fd = fd;
     slow_end(&s);
     g_assert_cmpint(dup2(was, STDERR_FILENO), ==, STDERR_FILENO);
