@@ -9,7 +9,7 @@
 -- Folders names (~/.local/lib/wireshark/plugins).
 --
 -- The layouts are those of docs/interop/vfio-user.rst, the four bytes in front
--- of each message those of hw/vfio-user/record.c.  A recording may hold
+-- of each message those of hw/vfio-user/pcapng.c.  A recording may hold
 -- anything, also what broke a connection: nothing is taken from it that
 -- Cursor:room() has not allowed.
 
