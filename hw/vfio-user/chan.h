@@ -39,8 +39,8 @@
  * @record: where all of it is noted down, owned; NULL, as a rule. Set once.
  *
  * "Reader" and "writer" below mean: at most one thread at a time in each of
- * these roles; conn.c sees to that. A reader and a writer do not disturb each
- * other. Nothing here blocks.
+ * these roles; conn-wait.c and conn-tx.c see to that. A reader and a writer do
+ * not disturb each other. Nothing here blocks.
  */
 typedef struct VFIOUserChan {
     int fd;

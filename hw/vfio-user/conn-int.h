@@ -95,6 +95,9 @@ typedef enum VFIOUserRxState {
     VFIO_USER_RX_DRAIN,
 } VFIOUserRxState;
 
+/* Whether what @key stands for has come about. Quick; under @lock. */
+typedef bool VFIOUserReady(VFIOUserConn *conn, const void *key);
+
 /* A thread in vfio_user_conn_wait_locked(). */
 typedef struct VFIOUserWaiter {
     QemuCond cond;
@@ -177,15 +180,32 @@ struct VFIOUserConn {
 
 /* conn.c */
 
-/* Nobody drives any more. */
-void vfio_user_conn_undrive_locked(VFIOUserConn *conn);
-
 /* Fill in an outcome without a reply. */
 void vfio_user_conn_finish_locked(VFIOUserConn *conn, VFIOUserRequest *req,
                                   int ret);
-void vfio_user_conn_wake_locked(VFIOUserConn *conn, const void *key);
 void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
                                     VFIOUserConnSlot *slot);
+
+/* conn-wait.c */
+
+/**
+ * vfio_user_conn_wait_locked: wait, as the driver or for it, until @ready is
+ * @key: what is waited for: handed to @ready, and what
+ *     vfio_user_conn_wake_locked() names
+ * @deadline: in us, as g_get_monotonic_time() counts
+ *
+ * Called and left with @lock held, which is let go meanwhile. Any thread; the
+ * owner's tick is called now and then. Returns true when @ready is, false when
+ * the deadline passed or the connection failed first.
+ */
+bool vfio_user_conn_wait_locked(VFIOUserConn *conn, VFIOUserReady *ready,
+                                const void *key, int64_t deadline);
+
+/* Wake those who wait for @key. */
+void vfio_user_conn_wake_locked(VFIOUserConn *conn, const void *key);
+
+/* Nobody drives any more. */
+void vfio_user_conn_undrive_locked(VFIOUserConn *conn);
 
 /* conn-life.c */
 

@@ -375,7 +375,7 @@ unsigned vfio_user_load_kick(VFIOPCIDevice *vdev);
 extern const VFIOUserConnOps vfio_user_device_conn_ops;
 extern const VFIOUserConnOps vfio_user_device_twin_ops;
 
-/* The operations table that hw/vfio calls. */
+/* device-ops.c: the operations table that hw/vfio calls */
 extern const VFIODeviceFileOps vfio_user_device_file_ops;
 
 /* pci.c: the device of a VFIODevice that has this table */

@@ -38,9 +38,6 @@
 #include "system/tcg.h"
 #include "container.h"
 #include "trace.h"
-#if !VFIO_USER_QEMU(10, 2)
-#include "exec/ram_addr.h"
-#endif
 
 #define VFIO_USER_LOG_SYNC_MS       20
 #define VFIO_USER_LOG_START_MS      200

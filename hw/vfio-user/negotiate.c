@@ -447,7 +447,7 @@ static bool vfio_user_negotiate_rest(VFIOUserDevice *udev, bool ioeventfd,
     return ok;
 }
 
-/* See "Posted writes" in device.c. */
+/* See "Posted writes" in device-access.c. */
 static void vfio_user_negotiate_posting(VFIOUserDevice *udev)
 {
     unsigned i;

@@ -6,7 +6,7 @@
  * A server maps a part of its device into QEMU by a descriptor. It still owns
  * the file, and can truncate it at any time, seals being rare. The next access
  * then is a SIGBUS, which ends QEMU: the very thing that a server must not be
- * able to do. Checking the size before (device.c) does not help against later.
+ * able to do. Checking the size before (device-ops.c) does not help against later.
  *
  * So the signal is handled: when the address lies in a mapping of a server's, a
  * page of ones takes the place of the one that is missing, the instruction is

@@ -4,8 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The code is written for QEMU 10.0 and finds here what later ones call
- * otherwise. Where a function of hw/vfio's table got another argument, an
- * adapter stands beside ours, under VFIO_USER_QEMU().
+ * otherwise. Where a function of hw/vfio's class got another argument, there is
+ * an adapter in a file that only that version compiles.
  */
 
 #ifndef HW_VFIO_USER_COMPAT_H
@@ -49,6 +49,13 @@ vfio_user_compat_add_vm_state(DeviceState *dev, VMChangeStateHandler *cb,
 #define vfio_user_compat_prepare vfio_device_prepare
 #define vfio_user_compat_unprepare vfio_device_unprepare
 
+/* VFIOIOMMUClass.dma_map and .dma_unmap: compat-10.2.c */
+int vfio_user_compat_dma_map(const VFIOContainerBase *base, hwaddr iova,
+                             uint64_t size, void *vaddr, bool readonly,
+                             MemoryRegion *mr);
+int vfio_user_compat_dma_unmap(const VFIOContainerBase *base, hwaddr iova,
+                               uint64_t size, IOMMUTLBEntry *iotlb, bool all);
+
 #else
 
 #include "exec/address-spaces.h"
@@ -56,6 +63,10 @@ vfio_user_compat_add_vm_state(DeviceState *dev, VMChangeStateHandler *cb,
 #include "exec/ramblock.h"
 #include "hw/vfio/vfio-common.h"
 #include "hw/vfio/vfio-container-base.h"
+/* Marking pages dirty takes knowing their size, which a target has. */
+#ifdef COMPILING_PER_TARGET
+#include "exec/ram_addr.h"
+#endif
 
 typedef void VFIOUserClassData;
 
@@ -86,6 +97,9 @@ static inline void vfio_user_compat_unprepare(VFIODevice *vbasedev)
     QLIST_REMOVE(vbasedev, container_next);
     vbasedev->bcontainer = NULL;
 }
+
+#define vfio_user_compat_dma_map vfio_user_container_dma_map
+#define vfio_user_compat_dma_unmap vfio_user_container_dma_unmap
 
 #endif
 
