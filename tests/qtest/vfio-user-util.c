@@ -42,6 +42,13 @@ void vut_wait_nr_fds(VUTest *t, unsigned nr)
     g_assert_cmpuint(vut_nr_fds(pid), ==, nr);
 }
 
+void vut_wait_max_fds(VUTest *t, unsigned nr)
+{
+    pid_t pid = qtest_pid(t->qts);
+
+    VUT_WAIT(vut_nr_fds(pid) <= nr);
+}
+
 unsigned long vut_private_kib(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/smaps_rollup",

@@ -83,6 +83,8 @@ void vut_flush(VUTest *t);
 unsigned vut_nr_fds(pid_t pid);
 /* Waits until QEMU has @nr fds: some go through RCU. */
 void vut_wait_nr_fds(VUTest *t, unsigned nr);
+/* The same where @nr was counted too early and may have some of these in it. */
+void vut_wait_max_fds(VUTest *t, unsigned nr);
 /* Resident private memory of a process, in KiB. */
 unsigned long vut_private_kib(pid_t pid);
 
