@@ -17,6 +17,7 @@ PATIENT = {'x-msg-timeout-ms': 600000}
 # The guest reads a register of the server, again and again.
 READ_LOOP = ('(while :; do od -An -tx2 -j6 -N2 '
              '/sys/bus/pci/devices/0000:00:05.0/config >/dev/null; done) &')
+SETTLED_NS = 500 * 1000 * 1000
 WAITING = 'vfio-user-pci dev0: a vCPU is waiting for the server'
 
 
@@ -30,6 +31,10 @@ class VFIOUserMigrationStall(VFIOUserMigrationTest):
         if reading:
             side.guest.run(READ_LOOP)
         self.stop_server(side.servers[0])
+        if reading:
+            # An answer that came before is taken at once.
+            wait_until(lambda: self.oldest_pending(side) > SETTLED_NS,
+                       DEADLINE, 'a vCPU waits for the server')
         return side
 
     def test_stop_and_cont(self):
@@ -77,6 +82,12 @@ class VFIOUserMigrationStall(VFIOUserMigrationTest):
         wait_until(lambda: not side.vm.cmd('query-migrate').get(
             'blocked-reasons'), DEADLINE, 'migration is possible again')
         self.check_end(self.hop(side))
+
+    @staticmethod
+    def oldest_pending(side):
+        """How long the oldest request has been waiting, in nanoseconds."""
+        devices = side.vm.cmd('query-vfio-user')
+        return max(device['stats']['oldest-pending'] for device in devices)
 
     @staticmethod
     def refusal(side):

@@ -129,7 +129,7 @@ class VFIOUserMigrationTarget(VFIOUserMigrationTest):
         self.check_failure(source, ('standard', MIGRATION),
                            NOT_TAKEN)
         self.check_failure(source, (ENGINE,),
-                           r"Unknown savevm section .*'0000:00:05\.0/vfio'")
+                           r"Unknown (savevm )?section .*'0000:00:05\.0/vfio'")
         self.check_end(self.hop(source))
 
 
