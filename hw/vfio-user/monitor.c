@@ -20,6 +20,7 @@
 #include "qapi/clone-visitor.h"
 #include "qapi/qapi-commands-vfio-user.h"
 #include "qapi/qapi-visit-sockets.h"
+#include "hw/pci/msix.h"
 #include "hw/vfio/pci.h"
 #include "container.h"
 #include "ioeventfd.h"
@@ -295,9 +296,8 @@ static VFIOUserRegionStateList *vfio_user_monitor_regions(VFIOUserDevice *udev)
     return list;
 }
 
-/* Interrupts that KVM takes from the eventfd */
-static unsigned vfio_user_monitor_irqfds(const VFIOPCIDevice *vdev,
-                                         unsigned index)
+/* Interrupts that KVM takes from the eventfd; while masked, they are ours. */
+static unsigned vfio_user_monitor_irqfds(VFIOPCIDevice *vdev, unsigned index)
 {
     unsigned nr = 0;
 
@@ -311,7 +311,8 @@ static unsigned vfio_user_monitor_irqfds(const VFIOPCIDevice *vdev,
     for (int i = 0; i < vdev->nr_vectors; i++) {
         const VFIOMSIVector *v = &vdev->msi_vectors[i];
 
-        nr += v->use && v->virq >= 0;
+        nr += v->use && v->virq >= 0 &&
+              !(index == VFIO_USER_IRQ_MSIX && msix_is_masked(&vdev->pdev, i));
     }
     return nr;
 }
@@ -319,8 +320,8 @@ static unsigned vfio_user_monitor_irqfds(const VFIOPCIDevice *vdev,
 static VFIOUserInterruptStateList *
 vfio_user_monitor_interrupts(VFIOUserDevice *udev)
 {
-    const VFIOPCIDevice *vdev = container_of(udev->vbasedev, VFIOPCIDevice,
-                                             vbasedev);
+    VFIOPCIDevice *vdev = container_of(udev->vbasedev, VFIOPCIDevice,
+                                       vbasedev);
     VFIOUserInterruptStateList *list = NULL, **tail = &list;
 
     for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {

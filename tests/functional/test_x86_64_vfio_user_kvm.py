@@ -27,7 +27,7 @@ from qemu_test import QemuSystemTest
 
 from qemu.machine.machine import AbnormalShutdown
 from vfio_user_case import REPOSITORY, VFIOUserTest
-from vfio_user_server import Server
+from vfio_user_server import Server, wait_until
 
 SOURCES = REPOSITORY / 'tests' / 'functional' / 'kvm-guest'
 SERVER = REPOSITORY / 'tests' / 'server'
@@ -51,6 +51,8 @@ BOARD = ['-bios', 'qboot.rom', '-nodefaults', '-no-user-config']
 # What the tests look for in the list of messages
 REGS, MAPPED, PORTS = 0, 2, 4
 RAISE = 0x08
+# Of each kind what the server can raise, and what KVM takes of it
+ALL_MSIX_IRQFDS = {'intx': (0, 0), 'msi': (0, 0), 'msix': (16, 16)}
 INTX, MSI, MSIX = 0, 1, 2
 UNMASK, TRIGGER = 0x10, 0x20
 RECORD = re.compile(
@@ -182,8 +184,13 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
         self.servers.append(server)
         return server.start()
 
-    def run_guest(self, case, *args, server_args=(), **properties):
-        """Run a case to its end and return what it has left."""
+    def run_guest(self, case, *args, server_args=(), ask_end=False,
+                  **properties):
+        """Run a case to its end and return what it has left.
+
+        The monitor is asked before the guest does anything, or once it has
+        switched itself off: then the device is as the case has left it.
+        """
         server = self.start_device(*server_args)
         console = self.log_file('guest-console.log')
         trace = self.log_file('trace.log')
@@ -196,10 +203,16 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
                     '-serial', f'file:{console}', '-kernel', str(self.guest),
                     '-append', case, '-trace', 'vfio_*', '-D', trace,
                     *self.client(server, addr='5', **properties), *args)
+        if ask_end:
+            vm.add_args('-action', 'shutdown=pause')
         vm.launch()
-        # As it is before the guest does anything
         self.info, = vm.cmd('query-vfio-user')
         vm.cmd('cont')
+        if ask_end:
+            wait_until(lambda: vm.cmd('query-status')['status'] == 'shutdown',
+                       BOOT_DEADLINE, f'the guest ends its case "{case}"')
+            self.info, = vm.cmd('query-vfio-user')
+            vm.cmd('quit')
         try:
             vm.wait(BOOT_DEADLINE)
         except AbnormalShutdown:
@@ -325,6 +338,24 @@ class VFIOUserKVM(VFIOUserFlatGuestTest):
     def test_msix_holes(self):
         """Vectors that are unmasked late are irqfd's like the others."""
         self.check_msix(self.run_guest('msix-holes'), by_us=0)
+
+    def test_msix_monitor(self):
+        """The monitor counts what the server has and what KVM takes."""
+        self.run_guest('msix', ask_end=True)
+        self.assertEqual(self.interrupts(), ALL_MSIX_IRQFDS)
+
+    def test_msix_monitor_masked(self):
+        """A masked vector is ours, one that was never used nobody's."""
+        left = self.run_guest('msix-some', ask_end=True)
+        self.assertEqual(left.events('vfio_msi_interrupt'), 1)
+        self.assertEqual(self.interrupts(), {**ALL_MSIX_IRQFDS,
+                                             'msix': (9, 8)})
+
+    def test_msix_monitor_handler(self):
+        """Without irqfd the same vectors are all ours."""
+        self.run_guest('msix-some', ask_end=True, **{'x-no-kvm-msix': 'on'})
+        self.assertEqual(self.interrupts(), {**ALL_MSIX_IRQFDS,
+                                             'msix': (9, 0)})
 
     def test_msix_move(self):
         """An entry that was changed goes where it says, by irqfd too."""
