@@ -55,7 +55,8 @@ static bool vfio_user_bql_park(VFIOUserDevice *udev)
     }
     udev->nr_parked++;
     vfio_user_bql_parked = true;
-    trace_vfio_user_bql_park(udev->name, udev->nr_parked);
+    trace_vfio_user_bql_park(udev->name, udev->nr_parked,
+                             udev->parked_blocker != NULL);
     return true;
 }
 

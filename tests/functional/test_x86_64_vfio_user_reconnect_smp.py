@@ -7,6 +7,9 @@ so nothing that a vCPU reads may be wrong or, where it waits for the server,
 all-ones: each read has its answer, from the old server or from the new one.
 """
 
+from pathlib import Path
+import re
+
 from qemu_test import QemuSystemTest
 
 from vfio_user_reconnect import VFIOUserReturnTest
@@ -210,11 +213,20 @@ class VFIOUserReconnectSMP(VFIOUserSMPTest, VFIOUserReturnTest):
             self.wait_booted()
 
     def test_quit_while_held(self):
-        """QEMU ends."""
-        self.boot_returning('hold', *SHARED)
+        """QEMU ends, and no vCPU asks migration, which is gone by then.
+
+        That would be a use of freed memory, which only a sanitizer sees.
+        """
+        self.boot_returning('hold', *SHARED, '-trace', 'vfio_user_bql_park')
         self.check_held(self.kill())
         self.guest.shutdown()
         self.assertEqual(self.guest.exitcode(), 0)
+        parked = re.findall(r'^vfio_user_bql_park .*: (\d+), migration is '
+                            r'blocked: (\d)$',
+                            Path(self.trace).read_text(encoding='utf8'),
+                            re.MULTILINE)
+        self.assertEqual(parked, [(str(nr + 1), '0')
+                                  for nr in range(len(READERS_OF_A))])
 
     def test_unplug_while_held(self):
         """device_del, and the guest lets go; its vCPUs read what is left."""

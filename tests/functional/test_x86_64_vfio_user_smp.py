@@ -54,9 +54,11 @@ class VFIOUserSMP(VFIOUserSMPTest):
         self.assertLessEqual(set(commands), {REGION_READ})
         self.assertIn(len(commands), given_up(ones))
 
-    def check_stall(self, *args, **kwargs):
+    def check_stall(self, *args, config=False, **kwargs):
         """Stop, see the others go on, continue: no read was lost."""
         self.boot(*args, **kwargs, **{'x-msg-timeout-ms': NEVER_MS})
+        if config:
+            self.read_config_only()
         for _ in range(3):
             stopped = self.stop_server()
             later = self.wait_others(stopped)
@@ -88,6 +90,10 @@ class VFIOUserSMP(VFIOUserSMPTest):
     def test_stall(self):
         """Shared RAM: the reads of the stopped server wait, nobody else."""
         self.check_stall(*SHARED)
+
+    def test_stall_config(self):
+        """Config space, which all devices of a machine have one guard for."""
+        self.check_stall(*SHARED, config=True)
 
     def test_stall_private(self):
         """Private RAM: a server in the middle of its DMA, twin socket."""

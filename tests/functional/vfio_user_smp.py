@@ -131,6 +131,14 @@ class VFIOUserSMPTest(VFIOUserDeviceTest):
             return self.fail_with_logs('the guest does not answer within '
                                        f'{DEADLINE} s')
 
+    def read_config_only(self):
+        """From now on the vCPUs read config space, and do."""
+        self.serial.write('c')
+        self.serial.flush()
+        self.assertEqual(self.line(), 'ok config')
+        before = self.sample()
+        self.wait_readers(self.wait_others(before))
+
     def ask(self):
         """What CPU 0 says that all have read."""
         self.serial.write('s')
