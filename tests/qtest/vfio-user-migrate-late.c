@@ -13,11 +13,6 @@
 
 /* All that is sent without an answer, and as much again */
 #define LONG_STATE      (4 * VMT_MIB)
-/* More than sockets take, so that the channels wait for the other side */
-#define MULTIFD_STATE   (64 * VMT_MIB)
-#define MULTIFD_TIMES   6
-#define MULTIFD_MEMORY  (8 * VMT_MIB)
-#define MULTIFD_DOWNTIME_MS 600000
 
 static const VMTOptions plain = {
     .mig = { .flags = VMT_STOP_COPY, .size = 100000, .logging = true },
@@ -125,47 +120,6 @@ static void test_unplug_unanswered(void)
     vmt_free(t);
 }
 
-static void set_multifd(VUTest *side)
-{
-    qtest_qmp_assert_success(
-        side->qts, "{'execute': 'migrate-set-capabilities', 'arguments': "
-        "{'capabilities': [{'capability': 'multifd', 'state': true}, "
-        "{'capability': 'return-path', 'state': true}]}}");
-}
-
-/*
- * Device state and guest memory have the channels in common. All channels are
- * asked to sync when memory was sent, and the state keeps them busy: QEMU 10.0
- * then waited for ever, with the big lock held.
- */
-static void test_multifd_sync(void)
-{
-    VMTOptions o = plain;
-
-    o.mig.size = MULTIFD_STATE;
-    o.device = ",x-migration-multifd-transfer=on";
-    for (unsigned i = 0; i < MULTIFD_TIMES; i++) {
-        VMTest *t = vmt_new_src(&o);
-
-        vmt_add_dst(t, "defer");
-        set_multifd(t->src);
-        set_multifd(t->dst);
-        g_free(t->uri);
-        t->uri = g_strdup_printf("unix:%s/mig", t->dst->dir);
-        /* All of the memory is left for the end, when the state is sent, too. */
-        vmt_set_parameter(t->src, "downtime-limit", MULTIFD_DOWNTIME_MS);
-        vmt_set_parameter(t->src, "multifd-channels", 1);
-        vmt_set_parameter(t->dst, "multifd-channels", 1);
-        qtest_memset(t->src->qts, MULTIFD_MEMORY, 1, MULTIFD_MEMORY);
-        qtest_qmp_assert_success(t->dst->qts, "{'execute': 'migrate-incoming',"
-                                 " 'arguments': {'uri': %s}}", t->uri);
-        vmt_migrate(t);
-        g_assert_cmpint(vmt_number(t->src, "vfio", "transferred"), >=,
-                        MULTIFD_STATE);
-        vmt_free(t);
-    }
-}
-
 void vut_register_migrate_late(void)
 {
 #define T(name, func) vut_add_test("vfio-user/migrate/late/" name, func)
@@ -173,6 +127,5 @@ void vut_register_migrate_late(void)
     T("lost-at-config", test_lost_at_config);
     T("msi-masks", test_msi_masks);
     T("unplug-unanswered", test_unplug_unanswered);
-    T("multifd-sync", test_multifd_sync);
 #undef T
 }

@@ -120,5 +120,6 @@ void vut_register_migrate_dirty(void);
 void vut_register_migrate_fail(void);
 void vut_register_migrate_log(void);
 void vut_register_migrate_late(void);
+void vut_register_migrate_sync(void);
 
 #endif /* TESTS_QTEST_VFIO_USER_MIGRATE_H */

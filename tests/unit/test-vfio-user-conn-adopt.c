@@ -425,16 +425,13 @@ static void test_old_reply(void)
     PeerMessage msg;
     Call call;
 
-    call_init(&call, rig, 1, 64);
-    call_submit(&call);
-    call_peer_get(&call, &msg);
+    call_begin(&call, rig, 1, 64, &msg);
     lives_lose(rig);
     lives_begin(rig);
     call_peer_answer(&call, &msg);
     rig_wait_count(rig, &rig->nr_failed, ++rig->fails);
     call_wait_ret(&call, -EPIPE);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     lives_begin(rig);
     lives_check_slots(rig);
     rig_free(rig);

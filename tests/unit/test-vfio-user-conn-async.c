@@ -330,8 +330,7 @@ static void test_poll_works(void)
         call_peer_answer(&call, &msg);
         call_thread_join(&call);
         call_check_good(&call);
-        peer_drop(&msg);
-        call_free(&call);
+        call_end(&call, &msg);
     }
     call_init(&call, rig, 1, 8);
     call.req.timeout_ms = SHORT_MS;
@@ -339,8 +338,7 @@ static void test_poll_works(void)
     call_peer_get(&call, &msg);
     call_wait_ret(&call, -ETIMEDOUT);
     call_peer_answer(&call, &msg);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_check_alive(rig);
 
     call_init(&call, rig, 1, 8);

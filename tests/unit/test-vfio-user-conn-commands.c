@@ -44,8 +44,7 @@ static void served_end(Served *s)
         call_peer_answer(&s->call, &s->msg);
         call_thread_join(&s->call);
         call_check_good(&s->call);
-        peer_drop(&s->msg);
-        call_free(&s->call);
+        call_end(&s->call, &s->msg);
     }
     rig_check_alive(s->rig);
     rig_free(s->rig);
@@ -288,8 +287,7 @@ static void test_same_id(void)
     call_peer_answer(&call, &msg);
     call_thread_join(&call);
     call_check_good(&call);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -331,8 +329,7 @@ static void test_lockstep_served(void)
     call_peer_answer(&call, &msg);
     call_thread_join(&call);
     call_check_good(&call);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -355,8 +352,7 @@ static void test_twin(void)
     call_peer_answer(&call, &msg);
     call_thread_join(&call);
     call_check_good(&call);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(twin);
     rig_free(rig);
 }
@@ -381,8 +377,7 @@ static void test_background_returns(void)
             call_peer_answer(&call[i], &msg[i]);
             call_thread_join(&call[i]);
             call_check_good(&call[i]);
-            peer_drop(&msg[i]);
-            call_free(&call[i]);
+            call_end(&call[i], &msg[i]);
         }
         rig_send_dma(rig, round, CMD_DMA_WRITE, 0, 8, round);
         rig_expect_dma(rig, round, CMD_DMA_WRITE, 0, 8, round);
@@ -409,8 +404,7 @@ static void test_background_after_long_wait(void)
     call_check_good(&call);
     rig_send_dma(rig, 2, CMD_DMA_WRITE, 0, 8, 2);
     rig_expect_dma(rig, 2, CMD_DMA_WRITE, 0, 8, 2);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -440,8 +434,7 @@ static void reply_outlives_wait(bool waits_long)
     call_thread_join(&call);
     call_check_good(&call);
     rig_expect_dma(rig, 1, CMD_DMA_READ, 0, count, 5);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -490,8 +483,7 @@ static void test_reply_outlives_busy(void)
     rig_expect_dma(rig, 1, CMD_DMA_READ, 0, count, 5);
     qemu_sem_destroy(&busy.begun);
     qemu_sem_destroy(&busy.go);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 

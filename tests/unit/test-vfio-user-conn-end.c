@@ -149,8 +149,7 @@ static void breach(Breach *func, const char *text, bool started)
         /* One of two equal replies was right. */
         g_assert_cmpint(call[i].ret, ==,
                         func == breach_twice && !i ? -22 : -EPIPE);
-        peer_drop(&msg[i]);
-        call_free(&call[i]);
+        call_end(&call[i], &msg[i]);
     }
     rig_wait_failed(rig, text);
     if (rig->peer >= 0) {
@@ -202,15 +201,11 @@ static void test_stale_reply(void)
     PeerMessage first, second;
     Call call[2];
 
-    call_init(&call[0], rig, 0, 4);
-    call_submit(&call[0]);
-    call_peer_get(&call[0], &first);
+    call_begin(&call[0], rig, 0, 4, &first);
     call_peer_answer(&call[0], &first);
     call_wait_good(&call[0]);
 
-    call_init(&call[1], rig, 1, 4);
-    call_submit(&call[1]);
-    call_peer_get(&call[1], &second);
+    call_begin(&call[1], rig, 1, 4, &second);
     call_peer_answer(&call[0], &first);
     call_wait_ret(&call[1], -EPIPE);
     rig_wait_failed(rig, "nothing that was asked");
@@ -249,8 +244,7 @@ static void test_out_of_fds(void)
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
     rig_wait_failed(rig, "too many open files");
     peer_close_fds(fds, 2);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -370,8 +364,7 @@ static void test_close_wakes(void)
         for (int i = 0; i < NR_WAITERS; i++) {
             call_thread_join(&call[i]);
             g_assert_cmpint(call[i].ret, ==, -EPIPE);
-            peer_drop(&msg[i]);
-            call_free(&call[i]);
+            call_end(&call[i], &msg[i]);
         }
         peer_wait_eof(rig->peer);
         g_assert_true(vfio_user_conn_broken(rig->conn));
@@ -570,8 +563,7 @@ static void test_free_reply_half(void)
     peer_send_fds(rig->peer, m, len - 1, fds, 2);
     peer_close_fds(fds, 2);
     call_wait_ret(&call, -ETIMEDOUT);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 

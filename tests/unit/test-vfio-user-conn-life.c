@@ -273,9 +273,7 @@ static void slot_wait(bool in_tick, bool was_lockstep, bool is_lockstep)
         vfio_user_conn_set_lockstep(rig->conn);
     }
     for (unsigned i = 0; i < nr; i++) {
-        call_init(&call[i], rig, i, 4);
-        call_submit(&call[i]);
-        call_peer_get(&call[i], &msg);
+        call_begin(&call[i], rig, i, 4, &msg);
         peer_drop(&msg);
     }
     gate_start(&task, rig, do_call);

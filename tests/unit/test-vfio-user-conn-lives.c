@@ -77,8 +77,7 @@ static void outcomes(size_t at, bool late)
     }
     lives_check_slots(rig);
     for (int i = 0; i < NR_KINDS; i++) {
-        peer_drop(&msg[i]);
-        call_free(&call[i]);
+        call_end(&call[i], &msg[i]);
     }
     rig_free(rig);
 }
@@ -101,16 +100,13 @@ static void test_abandoned_late(void)
     PeerMessage msg;
     Call call;
 
-    call_init(&call, rig, 1, 64);
-    call_submit(&call);
-    call_peer_get(&call, &msg);
+    call_begin(&call, rig, 1, 64, &msg);
     lives_lose(rig);
     lives_begin(rig);
     vfio_user_conn_abandon(rig->conn, &call.req);
     g_assert_cmpint(call.req.ret, ==, -EPIPE);
     lives_check_slots(rig);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 

@@ -132,8 +132,7 @@ static void test_post_beside_wait(void)
     call_peer_answer(&call, &msg);
     call_thread_join(&call);
     call_check_good(&call);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 

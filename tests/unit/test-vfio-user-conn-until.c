@@ -27,21 +27,6 @@ static void abandon(Call *call)
     vfio_user_conn_abandon(call->rig->conn, &call->req);
 }
 
-/* One that the peer has got. */
-static void call_begin(Call *call, Rig *rig, uint64_t off, uint32_t count,
-                       PeerMessage *msg)
-{
-    call_init(call, rig, off, count);
-    call_submit(call);
-    call_peer_get(call, msg);
-}
-
-static void call_end(Call *call, PeerMessage *msg)
-{
-    peer_drop(msg);
-    call_free(call);
-}
-
 /* All that was asked was answered: no slot is lost. */
 static void check_slots(Rig *rig)
 {
@@ -99,8 +84,7 @@ static void test_refused(void)
     Call call;
 
     call_begin(&call, rig, 1, 64, &msg);
-    peer_send(rig->peer, msg.id, msg.command, PEER_REPLY | PEER_ERROR, 95,
-              NULL, 0);
+    call_peer_refuse(&call, &msg, 95);
     g_assert_true(wait_until(&call, in_ms(PEER_DEADLINE_MS)));
     g_assert_cmpint(call.req.ret, ==, -95);
     call_end(&call, &msg);
@@ -301,8 +285,7 @@ static void check_late_reply(bool error)
     peer_pattern(call.data, 64, 99);
     memcpy(pattern, call.data, 64);
     if (error) {
-        peer_send(rig->peer, msg.id, msg.command, PEER_REPLY | PEER_ERROR, 5,
-                  NULL, 0);
+        call_peer_refuse(&call, &msg, 5);
     } else {
         call_peer_answer(&call, &msg);
     }
@@ -329,27 +312,12 @@ static void test_abandon_slots(void)
     g_autofree Call *call = g_new(Call, VFIO_USER_CONN_MAX_REQUESTS);
     g_autofree PeerMessage *msg = g_new(PeerMessage,
                                         VFIO_USER_CONN_MAX_REQUESTS);
-    Call more;
 
     for (int i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
         call_begin(&call[i], rig, i, 4, &msg[i]);
         abandon(&call[i]);
     }
-    call_init(&more, rig, 999, 4);
-    more.req.timeout_ms = SHORT_MS;
-    call_submit(&more);
-    call_wait_ret(&more, -ETIMEDOUT);
-    call_free(&more);
-    g_assert_false(peer_readable(rig->peer));
-
-    call_peer_answer(&call[7], &msg[7]);
-    rig_check_alive(rig);
-    for (int i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
-        if (i != 7) {
-            call_peer_answer(&call[i], &msg[i]);
-        }
-        call_end(&call[i], &msg[i]);
-    }
+    call_end_late(call, msg, VFIO_USER_CONN_MAX_REQUESTS);
     check_slots(rig);
     rig_free(rig);
 }

@@ -22,9 +22,7 @@ static void test_call(void)
     PeerMessage msg;
     Call call;
 
-    call_init(&call, rig, 0x1122334455, 8);
-    call_submit(&call);
-    call_peer_get(&call, &msg);
+    call_begin(&call, rig, 0x1122334455, 8, &msg);
     g_assert_cmpint(msg.size, ==, 32);
     call_peer_answer(&call, &msg);
     peer_drop(&msg);
@@ -156,9 +154,7 @@ static void test_error_reply(void)
         PeerMessage msg;
         Call call;
 
-        call_init(&call, rig, i, 8);
-        call_submit(&call);
-        call_peer_get(&call, &msg);
+        call_begin(&call, rig, i, 8, &msg);
         peer_send(rig->peer, msg.id, msg.command, PEER_REPLY | PEER_ERROR,
                   t[i].error, NULL, 0);
         peer_drop(&msg);
@@ -177,9 +173,7 @@ static void test_short_reply(void)
     PeerMessage msg;
     Call call;
 
-    call_init(&call, rig, 3, 64);
-    call_submit(&call);
-    call_peer_get(&call, &msg);
+    call_begin(&call, rig, 3, 64, &msg);
     peer_reply(rig->peer, &msg, msg.payload, 16);
     peer_drop(&msg);
     call_wait_ret(&call, 0);
@@ -215,9 +209,7 @@ static void test_out_of_order(void)
     Call call[5];
 
     for (int i = 0; i < 5; i++) {
-        call_init(&call[i], rig, i, 4 + i);
-        call_submit(&call[i]);
-        call_peer_get(&call[i], &msg[i]);
+        call_begin(&call[i], rig, i, 4 + i, &msg[i]);
     }
     for (int i = 4; i >= 0; i--) {
         call_peer_answer(&call[i], &msg[i]);
@@ -241,9 +233,7 @@ static void test_two_in_one_receive(void)
         PeerMessage msg;
         size_t len;
 
-        call_init(&call[i], rig, i, 8);
-        call_submit(&call[i]);
-        call_peer_get(&call[i], &msg);
+        call_begin(&call[i], rig, i, 8, &msg);
         m = call_peer_make(&call[i], &msg, &len);
         g_byte_array_append(both, m, len);
         peer_drop(&msg);
@@ -272,8 +262,7 @@ static void test_others_reply(void)
         call_peer_answer(&call[i], &msg[i]);
         call_thread_join(&call[i]);
         call_check_good(&call[i]);
-        peer_drop(&msg[i]);
-        call_free(&call[i]);
+        call_end(&call[i], &msg[i]);
     }
     rig_free(rig);
 }
@@ -305,8 +294,7 @@ static void split_reply(size_t at, size_t count, unsigned nr_fds)
     peer_check_pattern(call.data, count, call.off);
     g_assert_cmpint(call.req.nr_in_fds, ==, nr_fds);
     peer_close_fds(got, nr_fds);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -346,8 +334,7 @@ static void test_deadline_one_only(void)
     rig_check_alive(rig);
     g_assert_cmphex(ldl_he_p(call[0].data), ==, 0x55555555);
     for (int i = 0; i < 2; i++) {
-        peer_drop(&msg[i]);
-        call_free(&call[i]);
+        call_end(&call[i], &msg[i]);
     }
     rig_free(rig);
 }
@@ -378,8 +365,7 @@ static void test_late_fds(void)
     rig_check_alive(rig);
     g_assert_cmpint(got[0], ==, -1);
     g_assert_cmpint(peer_count_fds(), ==, before);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -408,8 +394,7 @@ static void late_half(size_t at, size_t count)
     peer_send_bytes(rig->peer, m + at, len - at);
     rig_check_alive(rig);
     g_assert_cmpmem(call.data, count, before, count);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -429,7 +414,6 @@ static void test_slots_exhausted(void)
     g_autofree Call *call = g_new(Call, VFIO_USER_CONN_MAX_REQUESTS);
     g_autofree PeerMessage *msg = g_new(PeerMessage,
                                         VFIO_USER_CONN_MAX_REQUESTS);
-    Call more;
 
     for (int i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
         call_init(&call[i], rig, i, 4);
@@ -438,23 +422,7 @@ static void test_slots_exhausted(void)
         call_peer_get(&call[i], &msg[i]);
         call_wait_ret(&call[i], -ETIMEDOUT);
     }
-    call_init(&more, rig, 999, 4);
-    more.req.timeout_ms = SHORT_MS;
-    call_submit(&more);
-    call_wait_ret(&more, -ETIMEDOUT);
-    call_free(&more);
-    g_assert_false(peer_readable(rig->peer));
-
-    /* Once one late reply comes there is room for one request. */
-    call_peer_answer(&call[7], &msg[7]);
-    rig_check_alive(rig);
-    for (int i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
-        if (i != 7) {
-            call_peer_answer(&call[i], &msg[i]);
-        }
-        peer_drop(&msg[i]);
-        call_free(&call[i]);
-    }
+    call_end_late(call, msg, VFIO_USER_CONN_MAX_REQUESTS);
     rig_check_alive(rig);
     rig_free(rig);
 }
@@ -515,14 +483,11 @@ static void test_late_id_not_reused(void)
     call_free(&call);
 
     for (int i = 0; i < 5000; i++) {
-        call_init(&call, rig, i, 1);
-        call_submit(&call);
-        call_peer_get(&call, &msg);
+        call_begin(&call, rig, i, 1, &msg);
         g_assert_cmpint(msg.id, !=, late.id);
         call_peer_answer(&call, &msg);
         call_wait_good(&call);
-        peer_drop(&msg);
-        call_free(&call);
+        call_end(&call, &msg);
     }
     peer_drop(&late);
     rig_free(rig);
@@ -542,8 +507,7 @@ static void test_tick(void)
     call_peer_answer(&call, &msg);
     call_thread_join(&call);
     call_check_good(&call);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -570,8 +534,7 @@ static void wait_sleeps(bool with_tick)
     call_wait_ret(&call, -ETIMEDOUT);
     g_assert_cmpint(rig->conn->nr_drives - drives, <=,
                     ms / VFIO_USER_CONN_TICK_MS + 2);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -611,8 +574,7 @@ static void test_lockstep(void)
     call_thread_join(&second);
     call_check_good(&second);
     call_wait_good(&first);
-    peer_drop(&msg);
-    call_free(&first);
+    call_end(&first, &msg);
     call_free(&second);
     rig_free(rig);
 }

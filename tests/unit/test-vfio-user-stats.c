@@ -316,9 +316,7 @@ static void test_conn_requests(void)
     PeerMessage msg;
     Call call;
 
-    call_init(&call, rig, 1, 64);
-    call_submit(&call);
-    call_peer_get(&call, &msg);
+    call_begin(&call, rig, 1, 64, &msg);
     conn_stats(rig, s, &p);
     check_count(&s->sent[CMD_REGION_READ], 1, 0, 0, 0, 32);
     check_count(&s->received[CMD_REGION_READ], 0, 0, 0, 0, 0);
@@ -333,8 +331,7 @@ static void test_conn_requests(void)
     g_assert_cmpint(p.oldest_ns, ==, 0);
     g_assert_cmpuint(latency(s)->total.nr, ==, 1);
     g_assert_cmpint(latency(s)->total.max_ns, >, 0);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -346,18 +343,14 @@ static void test_conn_refused(void)
     PeerMessage msg;
     Call call;
 
-    call_init(&call, rig, 1, 64);
-    call_submit(&call);
-    call_peer_get(&call, &msg);
-    peer_send(rig->peer, msg.id, msg.command, PEER_REPLY | PEER_ERROR, 22,
-              NULL, 0);
+    call_begin(&call, rig, 1, 64, &msg);
+    call_peer_refuse(&call, &msg, 22);
     call_wait_ret(&call, -22);
     conn_stats(rig, s, &p);
     check_count(&s->received[CMD_REGION_READ], 0, 0, 1, 1, 16);
     g_assert_cmpuint(s->unanswered[CMD_REGION_READ].timeouts, ==, 0);
     g_assert_cmpuint(s->unanswered[CMD_REGION_READ].given_up, ==, 0);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -386,8 +379,7 @@ static void test_conn_timeout(void)
     g_assert_cmpuint(s->received[CMD_REGION_READ].replies, ==, 2);
     g_assert_cmpuint(s->unanswered[CMD_REGION_READ].timeouts, ==, 1);
     g_assert_cmpint(latency(s)->total.max_ns, >=, 1 * MS);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 
@@ -401,9 +393,7 @@ static void test_conn_given_up(void)
     Call call[2];
 
     for (int i = 0; i < 2; i++) {
-        call_init(&call[i], rig, i, 64);
-        call_submit(&call[i]);
-        call_peer_get(&call[i], &msg[i]);
+        call_begin(&call[i], rig, i, 64, &msg[i]);
     }
     vfio_user_conn_abandon(rig->conn, &call[0].req);
     g_assert_cmpint(call[0].req.ret, ==, -ECANCELED);
@@ -418,8 +408,7 @@ static void test_conn_given_up(void)
     g_assert_cmpuint(s->unanswered[CMD_REGION_READ].timeouts, ==, 0);
     g_assert_cmpuint(p.nr, ==, 0);
     for (int i = 0; i < 2; i++) {
-        peer_drop(&msg[i]);
-        call_free(&call[i]);
+        call_end(&call[i], &msg[i]);
     }
     rig_wait_failed(rig, "closed");
     rig_free(rig);
@@ -504,8 +493,7 @@ static void test_conn_nobody_waits(void)
     g_assert_cmpuint(s->latency[VFIO_USER_LATENCY_OTHER].total.nr, ==, 1);
     g_assert_cmpuint(latency(s)->total.nr, ==, 1);
     g_assert_cmpuint(s->received[CMD_REGION_READ].replies, ==, 2);
-    peer_drop(&msg);
-    call_free(&call);
+    call_end(&call, &msg);
     rig_free(rig);
 }
 

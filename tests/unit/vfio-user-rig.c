@@ -12,6 +12,9 @@
 #include "hw/vfio-user/conn-int.h"
 #include "vfio-user-rig.h"
 
+/* A wait that is meant to be in vain */
+#define IN_VAIN_MS  30
+
 /* As compat.h, which is for what knows hw/vfio. */
 #if QEMU_VERSION_MAJOR > 10 || QEMU_VERSION_MINOR >= 2
 #define init_clocks qemu_init_clocks
@@ -360,6 +363,12 @@ void call_peer_answer(Call *call, const PeerMessage *msg)
     peer_send_bytes(call->rig->peer, m, len);
 }
 
+void call_peer_refuse(Call *call, const PeerMessage *msg, uint32_t error)
+{
+    peer_send(call->rig->peer, msg->id, msg->command, PEER_REPLY | PEER_ERROR,
+              error, NULL, 0);
+}
+
 void call_peer_serve(Call *call)
 {
     PeerMessage msg;
@@ -367,6 +376,20 @@ void call_peer_serve(Call *call)
     call_peer_get(call, &msg);
     call_peer_answer(call, &msg);
     peer_drop(&msg);
+}
+
+void call_begin(Call *call, Rig *rig, uint64_t off, uint32_t count,
+                PeerMessage *msg)
+{
+    call_init(call, rig, off, count);
+    call_submit(call);
+    call_peer_get(call, msg);
+}
+
+void call_end(Call *call, PeerMessage *msg)
+{
+    peer_drop(msg);
+    call_free(call);
 }
 
 void rig_check_alive(Rig *rig)
@@ -378,6 +401,30 @@ void rig_check_alive(Rig *rig)
     call_peer_serve(&call);
     call_wait_good(&call);
     call_free(&call);
+}
+
+void call_end_late(Call *call, PeerMessage *msg, unsigned nr)
+{
+    Rig *rig = call[0].rig;
+    unsigned first = 7;
+    Call more;
+
+    call_init(&more, rig, 999, 4);
+    more.req.timeout_ms = IN_VAIN_MS;
+    call_submit(&more);
+    call_wait_ret(&more, -ETIMEDOUT);
+    call_free(&more);
+    g_assert_false(peer_readable(rig->peer));
+
+    /* Once one late reply comes there is room for one request. */
+    call_peer_answer(&call[first], &msg[first]);
+    rig_check_alive(rig);
+    for (unsigned i = 0; i < nr; i++) {
+        if (i != first) {
+            call_peer_answer(&call[i], &msg[i]);
+        }
+        call_end(&call[i], &msg[i]);
+    }
 }
 
 /* Posted writes: u64 offset, u32 region, u32 count, data ------------------- */

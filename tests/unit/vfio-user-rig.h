@@ -132,10 +132,22 @@ void call_thread_join(Call *call);
 void call_peer_get(Call *call, PeerMessage *msg);
 /* Answer it. */
 void call_peer_answer(Call *call, const PeerMessage *msg);
+/* Or with @error, an errno. */
+void call_peer_refuse(Call *call, const PeerMessage *msg, uint32_t error);
 /* Both. */
 void call_peer_serve(Call *call);
 /* The bytes of the answer. */
 uint8_t *call_peer_make(Call *call, const PeerMessage *msg, size_t *len);
+
+/* One that the peer has got, and its end. */
+void call_begin(Call *call, Rig *rig, uint64_t off, uint32_t count,
+                PeerMessage *msg);
+void call_end(Call *call, PeerMessage *msg);
+/*
+ * The end of @nr that the peer has got and nobody waits for, which is as many
+ * as there can be: nothing more is sent before an answer comes to one of them.
+ */
+void call_end_late(Call *call, PeerMessage *msg, unsigned nr);
 
 /* One more read that goes well: the connection is still in step. */
 void rig_check_alive(Rig *rig);
