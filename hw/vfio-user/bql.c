@@ -16,11 +16,14 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
+#include "qemu/lockable.h"
 #include "qemu/main-loop.h"
+#include "qemu/rcu.h"
 #include "hw/core/cpu.h"
 #include "hw/pci/pci.h"
 #include "hw/pci/pci_bus.h"
 #include "hw/pci/pci_device.h"
+#include "hw/vfio-user/vcpu.h"
 #include "migration/blocker.h"
 #include "system/cpus.h"
 #include "system/reset.h"
@@ -29,10 +32,93 @@
 #include "device.h"
 #include "trace.h"
 
+/* Who has been waiting ------------------------------------------------------- */
+
+/* vCPUs that have been waiting for a tick or longer; atomic */
+static unsigned vfio_user_bql_nr_held;
+static __thread bool vfio_user_bql_held;
+/* Resets of the machine are counted: there is a device. Under the BQL. */
+static bool vfio_user_bql_used;
+
+static void vfio_user_bql_set_held(bool held)
+{
+    if (held != vfio_user_bql_held) {
+        vfio_user_bql_held = held;
+        if (held) {
+            qatomic_inc(&vfio_user_bql_nr_held);
+        } else {
+            qatomic_dec(&vfio_user_bql_nr_held);
+        }
+    }
+}
+
+bool vfio_user_vcpu_is_held(void)
+{
+    if (!vfio_user_bql_used) {
+        return false;
+    }
+    bql_unlock();
+    g_usleep(3 * VFIO_USER_CONN_TICK_MS * 1000);
+    bql_lock();
+    return qatomic_read(&vfio_user_bql_nr_held);
+}
+
 /* Counting as stopped ---------------------------------------------------------- */
 
-/* This vCPU counts as stopped, or did, since its access began. */
-static __thread bool vfio_user_bql_parked;
+/*
+ * This vCPU counts as stopped, or did, since its access began. @work_end is where
+ * the list of its queued work ended then, and @nr_resets how often the machine had
+ * been reset; @force_rcu would queue more work.
+ */
+static __thread struct {
+    bool parked;
+    const void *work_end;
+    unsigned nr_resets;
+    Notifier *force_rcu;
+} vfio_user_bql_cpu;
+
+/* Resets of the machine so far; written under the BQL. */
+static unsigned vfio_user_bql_nr_resets;
+
+/*
+ * TCG's threads are asked to leave their critical section when somebody waits
+ * for RCU, by work that does nothing. This one cannot, and must not take that
+ * for something that it is needed for. It is asked once more afterwards.
+ */
+static void vfio_user_bql_mute_rcu(void)
+{
+    Notifier *n = (Notifier *)QLIST_FIRST(
+        &get_ptr_rcu_reader()->force_rcu.notifiers);
+
+    if (n) {
+        rcu_remove_force_rcu_notifier(n);
+        vfio_user_bql_cpu.force_rcu = n;
+    }
+}
+
+static void vfio_user_bql_unmute_rcu(void)
+{
+    Notifier *n = g_steal_pointer(&vfio_user_bql_cpu.force_rcu);
+
+    if (n) {
+        rcu_add_force_rcu_notifier(n);
+        if (qatomic_read(&get_ptr_rcu_reader()->waiting)) {
+            n->notify(n, NULL);
+        }
+    }
+}
+
+static const void *vfio_user_bql_work_end(void)
+{
+    QEMU_LOCK_GUARD(&current_cpu->work_mutex);
+    return current_cpu->work_list.sqh_last;
+}
+
+/* Work was queued since it counts as stopped. */
+static bool vfio_user_bql_has_work(void)
+{
+    return vfio_user_bql_work_end() != vfio_user_bql_cpu.work_end;
+}
 
 /*
  * A vCPU in the middle of an instruction must not be saved: elsewhere it would
@@ -42,7 +128,7 @@ static __thread bool vfio_user_bql_parked;
  */
 static bool vfio_user_bql_park(VFIOUserDevice *udev)
 {
-    if (vfio_user_bql_parked) {
+    if (vfio_user_bql_cpu.parked) {
         return true;
     }
     if (!udev->parked_blocker && !runstate_check(RUN_STATE_SHUTDOWN)) {
@@ -54,7 +140,8 @@ static bool vfio_user_bql_park(VFIOUserDevice *udev)
         }
     }
     udev->nr_parked++;
-    vfio_user_bql_parked = true;
+    vfio_user_bql_cpu.parked = true;
+    vfio_user_bql_mute_rcu();
     trace_vfio_user_bql_park(udev->name, udev->nr_parked,
                              udev->parked_blocker != NULL);
     return true;
@@ -62,8 +149,9 @@ static bool vfio_user_bql_park(VFIOUserDevice *udev)
 
 static void vfio_user_bql_unpark(VFIOUserDevice *udev)
 {
-    if (vfio_user_bql_parked) {
-        vfio_user_bql_parked = false;
+    if (vfio_user_bql_cpu.parked) {
+        vfio_user_bql_cpu.parked = false;
+        vfio_user_bql_unmute_rcu();
         trace_vfio_user_bql_unpark(udev->name, udev->nr_parked - 1);
         if (!--udev->nr_parked) {
             migrate_del_blocker(&udev->parked_blocker);
@@ -74,46 +162,57 @@ static void vfio_user_bql_unpark(VFIOUserDevice *udev)
 /*
  * A vCPU has been waiting for a while. If the VM is to stop meanwhile, it need
  * not wait for this vCPU, which executes nothing: let it count as stopped.
- * vfio_user_bql_enter() keeps it from going on before the VM does. Queued work
- * has to wait, as it does during any access. A VM that stops is no longer
- * running by then; one that is, is about to be reset, and that needs the vCPU
- * where it can be reset.
+ * vfio_user_bql_enter() keeps it from going on before the VM does. A VM that
+ * stops is no longer running by then; one that is, is about to be reset, and that
+ * needs the vCPU where it can be reset.
+ *
+ * Queued work has to wait, as it does during any access. What is queued by now,
+ * nobody waits for who stops the VM (a flush of the TLB since memory has moved,
+ * the throttle of a migration). What comes later may be waited for. A reset of a
+ * VM that is stopped needs the vCPU as well.
  */
 void vfio_user_bql_tick(void *opaque)
 {
-    if (!current_cpu || bql_locked() || !qatomic_read(&current_cpu->stop)) {
+    if (!current_cpu || bql_locked()) {
+        return;
+    }
+    vfio_user_bql_set_held(true);
+    if (!qatomic_read(&current_cpu->stop)) {
         return;
     }
     bql_lock();
     if (current_cpu->stop && !runstate_is_running() &&
-        cpu_work_list_empty(current_cpu) && vfio_user_bql_park(opaque)) {
-        qemu_wait_io_event_common(current_cpu);
+        vfio_user_bql_park(opaque)) {
+        if (!current_cpu->stopped) {
+            vfio_user_bql_cpu.work_end = vfio_user_bql_work_end();
+            vfio_user_bql_cpu.nr_resets = vfio_user_bql_nr_resets;
+        }
+        cpu_pause(current_cpu);
     }
     bql_unlock();
 }
 
 bool vfio_user_bql_is_wanted(void)
 {
-    return vfio_user_bql_parked ? !cpu_work_list_empty(current_cpu) :
-           qatomic_read(&current_cpu->stop) && runstate_is_running();
+    if (!vfio_user_bql_cpu.parked) {
+        return qatomic_read(&current_cpu->stop) && runstate_is_running();
+    }
+    return vfio_user_bql_has_work() ||
+           qatomic_read(&vfio_user_bql_nr_resets) !=
+           vfio_user_bql_cpu.nr_resets;
 }
 
 /* Resets --------------------------------------------------------------------- */
 
-/* Resets of the machine so far; under the BQL. */
-static unsigned vfio_user_bql_nr_resets;
-
 static void vfio_user_bql_count_reset(void *opaque)
 {
-    vfio_user_bql_nr_resets++;
+    qatomic_set(&vfio_user_bql_nr_resets, vfio_user_bql_nr_resets + 1);
 }
 
 void vfio_user_bql_init(void)
 {
-    static bool done;
-
-    if (!done) {
-        done = true;
+    if (!vfio_user_bql_used) {
+        vfio_user_bql_used = true;
         qemu_register_reset(vfio_user_bql_count_reset, NULL);
     }
 }
@@ -184,10 +283,11 @@ void vfio_user_bql_enter(VFIODevice *vbasedev, VFIOUserLeft l)
     if (!l.left) {
         return;
     }
+    vfio_user_bql_set_held(false);
     bql_lock();
     /* Somebody may need the vCPU while it is stopped, but not in an access. */
     while (current_cpu->stopped && !current_cpu->unplug &&
-           cpu_work_list_empty(current_cpu)) {
+           !vfio_user_bql_has_work()) {
         qemu_cond_wait_bql(current_cpu->halt_cond);
     }
     if (current_cpu->stopped) {

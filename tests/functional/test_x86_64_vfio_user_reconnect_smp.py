@@ -10,6 +10,7 @@ all-ones: each read has its answer, from the old server or from the new one.
 from pathlib import Path
 import re
 
+from qemu.qmp import ExecuteError
 from qemu_test import QemuSystemTest
 
 from vfio_user_reconnect import VFIOUserReturnTest
@@ -20,6 +21,7 @@ from vfio_user_smp import (A, B, DEADLINE, MANY, READERS_OF_A, SHARED,
 KILLS = 5
 GIVE_UP_MS = 1000
 SLOT = 5
+OTHER_SLOT = 7
 # ACPI hotplug of the pc machine: a bit for each slot of the bus
 EJECT_PORT = 0xae08
 
@@ -162,6 +164,38 @@ class VFIOUserReconnectSMP(VFIOUserSMPTest, VFIOUserReturnTest):
         self.come_back()
         self.assertEqual(self.status(), 'paused')
         self.guest.cmd('cont')
+        self.check_good(self.wait_readers(held))
+
+    def test_mistake_while_held(self):
+        """A device_add that fails says so, although vCPUs wait for another.
+
+        Nobody who waits for RCU gets it before they are through.
+        """
+        self.boot_returning('hold', *SHARED, machine='pc')
+        held = self.check_held(self.kill())
+        for _ in range(3):
+            with self.assertRaisesRegex(ExecuteError, "'no-such' not found"):
+                self.guest.cmd('device_add', {
+                    'driver': 'edu', 'id': 'other', 'bus': 'no-such'})
+            held = self.check_held(held)
+        self.come_back()
+        self.check_good(self.wait_readers(held))
+
+    def test_stop_after_work(self):
+        """Work is queued for the vCPUs that wait: memory moves, beside them.
+
+        They cannot do it before their access is over, and count as stopped.
+        """
+        self.boot_returning('hold', *SHARED, machine='pc')
+        held = self.check_held(self.kill())
+        self.guest.cmd('device_add', {'driver': 'edu', 'id': 'other',
+                                      'addr': f'{OTHER_SLOT:x}'})
+        for _ in range(2):
+            self.guest.cmd('stop')
+            self.assertEqual(self.status(), 'paused')
+            self.guest.cmd('cont')
+            held = self.check_held(held)
+        self.come_back()
         self.check_good(self.wait_readers(held))
 
     def reset(self):

@@ -22,12 +22,7 @@
 
 __thread CPUState *current_cpu;
 
-bool cpu_work_list_empty(CPUState *cpu)
-{
-    g_assert_not_reached();
-}
-
-void qemu_wait_io_event_common(CPUState *cpu)
+void cpu_pause(CPUState *cpu)
 {
     g_assert_not_reached();
 }

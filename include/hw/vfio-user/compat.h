@@ -37,7 +37,6 @@ typedef const void VFIOUserClassData;
 #define cpu_physical_memory_set_dirty_lebitmap                              \
     physical_memory_set_dirty_lebitmap
 #define cpu_physical_memory_set_dirty_range physical_memory_set_dirty_range
-#define qemu_wait_io_event_common qemu_process_cpu_events_common
 
 static inline VMChangeStateEntry *
 vfio_user_compat_add_vm_state(DeviceState *dev, VMChangeStateHandler *cb,
