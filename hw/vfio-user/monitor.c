@@ -299,6 +299,7 @@ static VFIOUserRegionStateList *vfio_user_monitor_regions(VFIOUserDevice *udev)
 /* Interrupts that KVM takes from the eventfd; while masked, they are ours. */
 static unsigned vfio_user_monitor_irqfds(VFIOPCIDevice *vdev, unsigned index)
 {
+    PCIDevice *pdev = PCI_DEVICE(vdev);
     unsigned nr = 0;
 
     if (index == VFIO_USER_IRQ_INTX) {
@@ -312,7 +313,7 @@ static unsigned vfio_user_monitor_irqfds(VFIOPCIDevice *vdev, unsigned index)
         const VFIOMSIVector *v = &vdev->msi_vectors[i];
 
         nr += v->use && v->virq >= 0 &&
-              !(index == VFIO_USER_IRQ_MSIX && msix_is_masked(&vdev->pdev, i));
+              !(index == VFIO_USER_IRQ_MSIX && msix_is_masked(pdev, i));
     }
     return nr;
 }
