@@ -51,7 +51,10 @@ static bool same_caps(const VFIOUserCaps *was, const VFIOUserCaps *is,
 static bool same_areas(const VFIOUserRegionInfo *was,
                        const VFIOUserRegionInfo *is, Error **errp)
 {
-    if (!same("number of areas", was->nr_areas, is->nr_areas, errp)) {
+    /* Without the capability all of it may be mapped, with no areas nothing. */
+    if (!same("whether there are sparse areas", was->has_sparse,
+              is->has_sparse, errp) ||
+        !same("number of areas", was->nr_areas, is->nr_areas, errp)) {
         return false;
     }
     for (unsigned i = 0; i < was->nr_areas; i++) {
