@@ -28,6 +28,7 @@ typedef struct VFIOUserStateMsg VFIOUserStateMsg;
  * @arrived: @have is valid
  * @direct: the data is not in @data but in the reader's memory
  * @stopped: asked for in STOP_COPY
+ * @dry: pre-copy had no more for now after it
  */
 typedef struct VFIOUserMigChunk {
     VFIOUserRequest req;
@@ -41,6 +42,7 @@ typedef struct VFIOUserMigChunk {
     bool arrived;
     bool direct;
     bool stopped;
+    bool dry;
 } VFIOUserMigChunk;
 
 /**
@@ -67,6 +69,9 @@ typedef struct VFIOUserMigChunk {
  *
  * For estimates; see "How much is left" in stream.c:
  * @was_dry: pre-copy ran out of data at least once
+ * @tell_dry: it did after what was read last, which the next read says
+ * @last_have: bytes in the answer before; @nr_alike: short ones in a row that
+ *     were not less than that
  * @cycle: bytes since the server last ran out of data; @last_cycle: the same
  *     of the time before
  * @total: bytes of the present stream; @acked: of these taken by the server
@@ -92,6 +97,9 @@ typedef struct VFIOUserMigration {
     bool hung;
 
     bool was_dry;
+    bool tell_dry;
+    uint32_t last_have;
+    uint32_t nr_alike;
     uint64_t cycle;
     uint64_t last_cycle;
     uint64_t total;

@@ -17,10 +17,17 @@
  *
  * How much is left. hw/vfio decides by that when to stop the VM, and the
  * protocol has no message for it, only "less than asked: no more is there now".
+ * There may be servers that never give as much as they are asked for: as long as
+ * an answer is not less than the one before, it is taken for one of these, and no
+ * sign of the end. But not for ever: others have a little at any time.
  * So:
  * - Until the device has run out of data once, nobody knows: it is said to be
  *   as much as hw/vfio assumes for the unknown. A device that always has more
  *   than the channel takes does not converge, which is the truth.
+ * - hw/vfio asks again only when it believes that little is left, and it takes
+ *   the above for known. So each time that the device has run out of data the
+ *   next read says so (-ENOMSG), also where there is more by then: a device that
+ *   always makes a little would else have to give as much as was assumed.
  * - From then on a device makes about as much between two times that it runs
  *   out as it did the time before; what is buffered is known exactly.
  * - What only STOP_COPY will give counts as nothing: with the 100 GiB that
@@ -45,6 +52,8 @@
  * together. Smaller ones cost the server more than that is worth.
  */
 #define VFIO_USER_MIG_MAX_CHUNK     (512 * KiB)
+/* Answers in a row that may be short, one like the other, before it is the end. */
+#define VFIO_USER_MIG_MAX_ALIKE     16384
 /* Longest wait for an estimate, which is made with the BQL held at times. */
 #define VFIO_USER_MIG_ESTIMATE_MS   20
 
@@ -60,6 +69,13 @@ static void vfio_user_stream_drop_head(VFIOUserMigration *m)
 {
     m->head = (m->head + 1) % m->depth;
     m->nr--;
+}
+
+/* All of the chunk at the head was read. */
+static void vfio_user_stream_took_head(VFIOUserMigration *m)
+{
+    m->tell_dry = vfio_user_stream_chunk(m, 0)->dry;
+    vfio_user_stream_drop_head(m);
 }
 
 void vfio_user_stream_clear(VFIOUserDevice *udev)
@@ -91,7 +107,8 @@ void vfio_user_stream_begin(VFIOUserDevice *udev)
     m->more = true;
     m->ended = false;
     m->error = 0;
-    m->was_dry = false;
+    m->was_dry = m->tell_dry = false;
+    m->last_have = m->nr_alike = 0;
     m->cycle = m->last_cycle = 0;
     m->total = m->acked = 0;
     m->lost = false;
@@ -107,7 +124,7 @@ static void vfio_user_stream_ask(VFIOUserDevice *udev)
     if (!chunk->data) {
         chunk->data = g_malloc(m->size);
     }
-    chunk->arrived = chunk->direct = false;
+    chunk->arrived = chunk->direct = chunk->dry = false;
     chunk->stopped = m->state == VFIO_USER_MIG_STOP_COPY;
     chunk->have = chunk->pos = 0;
     chunk->out = (struct vfio_user_mig_data) {
@@ -137,7 +154,18 @@ static void vfio_user_stream_ask_ahead(VFIOUserDevice *udev, bool once)
     }
 }
 
-/* Pre-copy has no more for now. */
+/* Whether pre-copy has no more for now after an answer of @have bytes. */
+static bool vfio_user_stream_is_dry(VFIOUserMigration *m, uint32_t have)
+{
+    bool full = have == m->size;
+    bool alike = have && have >= m->last_have &&
+                 m->nr_alike < VFIO_USER_MIG_MAX_ALIKE;
+
+    m->last_have = have;
+    m->nr_alike = alike && !full ? m->nr_alike + 1 : 0;
+    return !alike && !full;
+}
+
 static void vfio_user_stream_dry(VFIOUserMigration *m)
 {
     m->was_dry = true;
@@ -149,7 +177,7 @@ static void vfio_user_stream_dry(VFIOUserMigration *m)
 
 /* What an answer tells about how much there is. */
 static void vfio_user_stream_account(VFIOUserMigration *m,
-                                     const VFIOUserMigChunk *chunk)
+                                     VFIOUserMigChunk *chunk)
 {
     m->total += chunk->have;
     m->cycle += chunk->have;
@@ -157,8 +185,9 @@ static void vfio_user_stream_account(VFIOUserMigration *m,
         m->ended = !chunk->have;
         m->more = !m->ended;
     } else if (m->state != VFIO_USER_MIG_STOP_COPY) {
-        m->more = chunk->have == m->size;
-        if (!m->more) {
+        chunk->dry = vfio_user_stream_is_dry(m, chunk->have);
+        m->more = !chunk->dry;
+        if (chunk->dry) {
             vfio_user_stream_dry(m);
         }
     }
@@ -213,13 +242,18 @@ static int vfio_user_stream_fetch(VFIOUserDevice *udev, void *buf, size_t len)
     VFIOUserMigChunk *chunk;
     int ret;
 
-    vfio_user_stream_ask_ahead(udev, true);
+    if (!m->tell_dry) {
+        vfio_user_stream_ask_ahead(udev, true);
+    }
     for (;;) {
-        if (!m->nr && !m->ended && m->state == VFIO_USER_MIG_STOP_COPY) {
+        if (m->state == VFIO_USER_MIG_STOP_COPY) {
             vfio_user_stream_ask_ahead(udev, true);
+        } else if (m->tell_dry) {
+            m->tell_dry = false;
+            return -ENOMSG;
         }
         if (!m->nr) {
-            return m->ended ? 0 : -ENOMSG;
+            return 0;
         }
         chunk = vfio_user_stream_chunk(m, 0);
         if (!chunk->arrived) {
@@ -235,7 +269,7 @@ static int vfio_user_stream_fetch(VFIOUserDevice *udev, void *buf, size_t len)
         if (chunk->have) {
             return 1;
         }
-        vfio_user_stream_drop_head(m);
+        vfio_user_stream_took_head(m);
     }
 }
 
@@ -271,7 +305,7 @@ static ssize_t vfio_user_stream_read_chunk(VFIOUserDevice *udev, void *buf,
     }
     chunk->pos += len;
     if (chunk->pos == chunk->have) {
-        vfio_user_stream_drop_head(m);
+        vfio_user_stream_took_head(m);
         vfio_user_stream_ask_ahead(udev, false);
     }
     return len;
@@ -299,7 +333,7 @@ ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len)
     do {
         ret = vfio_user_stream_read_chunk(udev, buf + done, len - done);
         done += MAX(ret, 0);
-    } while (ret > 0 && done < len && m->more);
+    } while (ret > 0 && done < len && m->more && !m->tell_dry);
     return done ? done : ret;
 }
 
@@ -336,7 +370,7 @@ static uint64_t vfio_user_stream_beyond(const VFIOUserMigration *m)
         return VFIO_USER_MIG_UNKNOWN;
     }
     return MAX(m->cycle < m->last_cycle ? m->last_cycle - m->cycle : m->cycle,
-               m->size);
+               m->last_have);
 }
 
 int vfio_user_stream_precopy_info(VFIOUserDevice *udev,

@@ -21,6 +21,7 @@ int main(int argc, char **argv)
     vut_register_migrate_offer();
     vut_register_migrate();
     vut_register_migrate_load();
+    vut_register_migrate_end();
     vut_register_migrate_ioeventfd();
     vut_register_migrate_dirty();
     vut_register_migrate_log();

@@ -115,6 +115,7 @@ uint64_t vmt_state_seq(TestServer *s, unsigned state, unsigned nth);
 void vut_register_migrate(void);
 void vut_register_migrate_offer(void);
 void vut_register_migrate_load(void);
+void vut_register_migrate_end(void);
 void vut_register_migrate_ioeventfd(void);
 void vut_register_migrate_dirty(void);
 void vut_register_migrate_fail(void);

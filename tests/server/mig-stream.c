@@ -179,7 +179,7 @@ static size_t out_give(MigOut *out, uint8_t *to, size_t len)
     return n;
 }
 
-/* What the running device has made since the last time. */
+/* What the running device has made since the last time, and with this one. */
 static void out_make(TestServer *s)
 {
     MigOut *out = &s->mig->out;
@@ -187,7 +187,7 @@ static void out_make(TestServer *s)
     uint64_t made = out->fraction +
                     (uint64_t)(now - out->since) * s->mig->opt.per_second;
 
-    out->owed += made / 1000000;
+    out->owed += made / 1000000 + s->mig->opt.every_read;
     out->fraction = made % 1000000;
     out->since = now;
 }

@@ -87,6 +87,7 @@ void script_migration(TestServer *s, Line *line)
     o->size = line_value(line, "size", o->size);
     o->precopy = precopy ? line_value(line, "precopy", PRECOPY_SIZE) : 0;
     o->per_read = line_value(line, "per-read", 0);
+    o->every_read = line_value(line, "every-read", 0);
     o->per_second = line_value(line, "per-second", 0);
     o->max_read = line_value(line, "max-read", 0);
     o->data_size = line_flag(line, "data-size");

@@ -19,8 +19,8 @@
  *   ioeventfd BAR offset= [size=0] [match=] [shadow=OFFSET] [io]
  *   message-only               take no fds for DMA
  *   mischief NAME
- *   migration [size=] [p2p] [precopy[=BYTES]] [per-read=] [per-second=]
- *          [max-read=] [logging] [pgsize=] [honour-ranges] [not-later]
+ *   migration [size=] [p2p] [precopy[=BYTES]] [per-read=] [every-read=]
+ *          [per-second=] [max-read=] [logging] [pgsize=] [honour-ranges] [not-later]
  *          [any-range] [max-bitmap=] [data-size] [no-stop-copy]
  *   migration-fail refuse|error|hang|stall|close|exit
  *          at=arc|read|write|start|stop|report|state [from=STATE] [to=STATE]

@@ -482,6 +482,26 @@ void test_mig_per_second(void)
     fixture_free(f);
 }
 
+static void setup_every_read(TestServer *s)
+{
+    TsMigOptions *o = ts_add_migration(s, STOP_COPY | PRE_COPY);
+
+    o->precopy = 1000;
+    o->every_read = 100;
+}
+
+void test_mig_every_read(void)
+{
+    Fixture *f = fixture_negotiated(setup_every_read, false);
+
+    g_assert_cmpint(rc_set_state(f->c, PRE), ==, 0);
+    g_assert_cmpint(rc_mig_read(f->c, 4096), ==, 1100);
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(rc_mig_read(f->c, 4096), ==, 100);
+    }
+    fixture_free(f);
+}
+
 /* The client goes in the middle; the next one finds it so, and resets. */
 void test_mig_come_back(void)
 {

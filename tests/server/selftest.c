@@ -568,6 +568,7 @@ static const struct { const char *name; void (*fn)(void); } cases[] = {
     { "migration/bad-requests", test_mig_bad_requests },
     { "migration/precopy", test_mig_precopy },
     { "migration/per-second", test_mig_per_second },
+    { "migration/every-read", test_mig_every_read },
     { "migration/come-back", test_mig_come_back },
     { "dirty/bits", test_dirty_bits },
     { "dirty/requests", test_dirty_requests },

@@ -48,6 +48,7 @@ void test_mig_bad_stream(void);
 void test_mig_bad_requests(void);
 void test_mig_precopy(void);
 void test_mig_per_second(void);
+void test_mig_every_read(void);
 void test_mig_come_back(void);
 
 void test_dirty_bits(void);

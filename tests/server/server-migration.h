@@ -35,6 +35,7 @@ typedef struct TsMigOptions {
     uint64_t precopy;
     /* Each read that finds nothing makes so many bytes for the next one. */
     uint64_t per_read;
+    uint64_t every_read;            /* each read makes so many for itself */
     uint64_t per_second;            /* and time makes so many */
     uint32_t max_read;              /* no read gives more; 0: as asked */
     bool data_size;                 /* feature 9 is answered */
