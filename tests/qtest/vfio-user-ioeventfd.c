@@ -20,33 +20,6 @@
 static TsIoFd *io[4];
 static void *shadow[4];
 
-static QPCIBar map_bar(VUTest *t, unsigned bar)
-{
-    QPCIBar where = qpci_iomap(t->dev, bar, NULL);
-
-    qpci_device_enable(t->dev);
-    return where;
-}
-
-static void bar_write(VUTest *t, QPCIBar bar, uint64_t off, unsigned size,
-                      uint64_t value)
-{
-    switch (size) {
-    case 1:
-        qpci_io_writeb(t->dev, bar, off, value);
-        break;
-    case 2:
-        qpci_io_writew(t->dev, bar, off, value);
-        break;
-    case 4:
-        qpci_io_writel(t->dev, bar, off, value);
-        break;
-    default:
-        qtest_writeq(t->qts, bar.addr + off, value);
-        break;
-    }
-}
-
 /* One write: does it signal @e, and is a message sent? Both cannot be. */
 static void check_write(VUTest *t, unsigned region, QPCIBar bar, uint64_t off,
                         unsigned size, uint64_t value, TsIoFd *e, bool signals)
@@ -54,7 +27,7 @@ static void check_write(VUTest *t, unsigned region, QPCIBar bar, uint64_t off,
     uint64_t before = ts_io_fd_count(t->s, e);
     unsigned messages = ts_log_count(t->s, WRITE(region, off));
 
-    bar_write(t, bar, off, size, value);
+    vut_bar_write(t, bar, off, size, value);
     vut_flush(t);
     g_assert_cmpuint(ts_io_fd_count(t->s, e), ==, before + signals);
     g_assert_cmpuint(ts_log_count(t->s, WRITE(region, off)), ==,
@@ -85,7 +58,7 @@ static void test_size(const void *data)
     sizes_bar = c->bar;
     sizes_size = c->size;
     t = vut_new(&(VUTOptions) { .setup = setup_size });
-    bar = map_bar(t, c->bar);
+    bar = vut_map_bar(t, c->bar);
     for (unsigned size = 1; size <= c->max; size *= 2) {
         bool takes = !c->size || c->size == size;
 
@@ -108,7 +81,7 @@ static void setup_wide(TestServer *s)
 static void test_size_at_same_offset(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_wide });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     check_write(t, 0, bar, 0x40, 4, 1, io[0], true);
     check_write(t, 0, bar, 0x40, 8, 1, io[1], true);
@@ -137,7 +110,7 @@ static void setup_match(TestServer *s)
 static void test_match(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_match });
-    QPCIBar bar = map_bar(t, 0), ports = map_bar(t, 4);
+    QPCIBar bar = vut_map_bar(t, 0), ports = vut_map_bar(t, 4);
 
     check_write(t, 0, bar, 0x40, 4, 0x80000001, io[0], true);
     check_write(t, 0, bar, 0x40, 4, 2, io[1], true);
@@ -170,7 +143,7 @@ static void setup_shadow(TestServer *s)
 static void test_shadow(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_shadow });
-    QPCIBar bar = map_bar(t, 0), ports = map_bar(t, 4);
+    QPCIBar bar = vut_map_bar(t, 0), ports = vut_map_bar(t, 4);
     uint64_t *any = shadow[1];
 
     check_write(t, 0, bar, 0x40, 4, 0xcafe0001, io[0], true);
@@ -202,11 +175,11 @@ static void test_shadow_cut(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_shadow,
                                         .stderr_file = true });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     check_write(t, 0, bar, 0x40, 4, 1, io[0], true);
     ts_io_shadow_cut(t->s);
-    bar_write(t, bar, 0x40, 4, 2);
+    vut_bar_write(t, bar, 0x40, 4, 2);
     vut_wait_stderr(t, "has cut short the file");
     g_assert(ts_wait_connected(t->s, false));
     g_assert_cmphex(qpci_io_readl(t->dev, bar, 0x40), ==, 0xffffffff);
@@ -228,7 +201,7 @@ static void setup_shared(TestServer *s)
 static void test_shared(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_shared });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     for (unsigned i = 0; i < TS_MAX_IO_FDS; i++) {
         check_write(t, 0, bar, 0x40 + 4 * i, 4, i, io[0], true);
@@ -251,7 +224,7 @@ static void setup_as_many_as_fds(TestServer *s)
 static void test_as_many_as_fds(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_as_many_as_fds });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
     uint64_t last = 0x40 + 4 * (VFIO_USER_MAX_MSG_FDS - 1);
 
     check_write(t, 0, bar, last, 4, 7, io[0], true);
@@ -270,7 +243,7 @@ static void test_unplug(void)
 
         g_assert_null(vut_add(t, "vu1", t->path, VUT_TIMEOUT_MS));
         vut_find(t, 2);
-        bar = map_bar(t, 0);
+        bar = vut_map_bar(t, 0);
         check_write(t, 0, bar, 0x40, 4, i, io[0], true);
         g_clear_pointer(&t->dev, g_free);
         vut_del(t, "vu1", 2);
@@ -295,14 +268,14 @@ static void setup_mapped(TestServer *s)
 static void test_mapped(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_mapped });
-    QPCIBar bar = map_bar(t, 1), whole = map_bar(t, 2);
+    QPCIBar bar = vut_map_bar(t, 1), whole = vut_map_bar(t, 2);
     uint32_t *mem = ts_region_mem(t->s, 1);
 
-    bar_write(t, bar, 0x1010, 4, 0x1234);
+    vut_bar_write(t, bar, 0x1010, 4, 0x1234);
     vut_flush(t);
     g_assert_cmphex(mem[0x1010 / 4], ==, 0x1234);
     g_assert_cmpuint(ts_io_fd_count(t->s, io[0]), ==, 0);
-    bar_write(t, whole, 0x40, 4, 0x1234);
+    vut_bar_write(t, whole, 0x40, 4, 0x1234);
     g_assert_cmpuint(ts_io_fd_count(t->s, io[3]), ==, 0);
     g_assert_cmpuint(ts_log_count(t->s, WRITE(-1, 0x1010)), ==, 0);
     check_write(t, 1, bar, 0xff8, 8, VALUE, io[1], true);
@@ -315,7 +288,7 @@ static void test_not_mapped(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_mapped,
                                         .device = ",x-no-mmap=on" });
-    QPCIBar bar = map_bar(t, 1);
+    QPCIBar bar = vut_map_bar(t, 1);
 
     check_write(t, 1, bar, 0x1010, 4, 1, io[0], true);
     check_write(t, 1, bar, 0x2000, 4, 1, io[2], true);
@@ -335,7 +308,7 @@ static void check_posted(VUTest *t, QPCIBar bar, bool posted)
     TsRecord r;
 
     ts_log_clear(t->s);
-    bar_write(t, bar, 0x80, 4, 1);
+    vut_bar_write(t, bar, 0x80, 4, 1);
     vut_flush(t);
     g_assert(ts_log_get(t->s, WRITE(0, 0x80), 0, &r));
     g_assert_cmpint(!!(r.flags & VFIO_USER_NO_REPLY), ==, posted);
@@ -348,7 +321,7 @@ static void check_posted(VUTest *t, QPCIBar bar, bool posted)
 static void test_order(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_one });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     g_assert_cmpuint(ts_log_count(t->s, ASKED), ==, 5);
     check_posted(t, bar, false);
@@ -360,7 +333,7 @@ static void test_order(void)
 static void test_none(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = vut_setup_unmapped });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     g_assert_cmpuint(ts_log_count(t->s, ASKED), ==, 5);
     check_posted(t, bar, true);
@@ -371,7 +344,7 @@ static void test_off(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_one,
                                         .device = ",ioeventfd=off" });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     g_assert_cmpuint(ts_log_count(t->s, ASKED), ==, 0);
     check_posted(t, bar, true);
@@ -400,7 +373,7 @@ static void test_asked(void)
 static void test_move(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_wide });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
     uint32_t where = qpci_config_readl(t->dev, PCI_BASE_ADDRESS_0);
     uint16_t command;
 
@@ -411,7 +384,7 @@ static void test_move(void)
 
     command = qpci_config_readw(t->dev, PCI_COMMAND);
     qpci_config_writew(t->dev, PCI_COMMAND, command & ~PCI_COMMAND_MEMORY);
-    bar_write(t, bar, 0x40, 4, 1);
+    vut_bar_write(t, bar, 0x40, 4, 1);
     vut_flush(t);
     g_assert_cmpuint(ts_io_fd_count(t->s, io[0]), ==, 2);
     qpci_config_writew(t->dev, PCI_COMMAND, command);
@@ -425,7 +398,7 @@ static void test_reset(void)
     QPCIBar bar;
 
     for (unsigned i = 0; i < 3; i++) {
-        bar = map_bar(t, 0);
+        bar = vut_map_bar(t, 0);
         check_write(t, 0, bar, 0x40, 4, 0x100 + i, io[0], true);
         g_assert_cmphex(*(uint32_t *)shadow[0], ==, 0x100 + i);
         qtest_system_reset(t->qts);
@@ -438,7 +411,7 @@ static void test_reset(void)
 static void test_read(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_wide });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
     uint32_t *mem = ts_region_mem(t->s, 0);
 
     mem[0x40 / 4] = 0x1234;
@@ -452,12 +425,12 @@ static void test_full(void)
 {
     uint64_t most = UINT64_MAX - 1;
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_wide });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     /* A reader that blocks, as most are. */
     g_assert(fcntl(io[0]->fd, F_SETFL, 0) == 0);
     g_assert(write(io[0]->fd, &most, sizeof(most)) == sizeof(most));
-    bar_write(t, bar, 0x40, 4, 1);
+    vut_bar_write(t, bar, 0x40, 4, 1);
     qtest_qmp_assert_success(t->qts, "{'execute': 'query-status'}");
     g_assert_cmpuint(ts_io_fd_count(t->s, io[0]), ==, most);
     check_write(t, 0, bar, 0x40, 2, 1, io[2], true);
@@ -469,12 +442,12 @@ static void test_gone(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_shadow,
                                         .stderr_file = true });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     check_write(t, 0, bar, 0x40, 4, 5, io[0], true);
     ts_disconnect(t->s);
     VUT_WAIT(qpci_io_readl(t->dev, bar, 0x80) == 0xffffffff);
-    bar_write(t, bar, 0x40, 4, 6);
+    vut_bar_write(t, bar, 0x40, 4, 6);
     g_assert_cmphex(*(uint32_t *)shadow[0], ==, 5);
     g_assert_cmpuint(ts_io_fd_count(t->s, io[0]), ==, 1);
     vut_free(t);

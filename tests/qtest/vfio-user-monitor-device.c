@@ -103,7 +103,7 @@ static void setup_bells(TestServer *s)
 static void test_bells(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_bells });
-    QPCIBar bar = vum_map_bar(t);
+    QPCIBar bar = vut_map_bar(t, 0);
     QDict *info = vum_query(t);
 
     vum_check_words(info, "capabilities", "reset twin-socket ioeventfd");
@@ -192,7 +192,7 @@ static void test_gone(void)
     QDict *info;
     int64_t reads;
 
-    vum_map_bar(t);
+    vut_map_bar(t, 0);
     reads = vum_count_now(t, "region-read", "messages");
     g_assert_cmpint(reads, >, 0);
     lose(t);
@@ -235,7 +235,7 @@ static void test_return(void)
     int64_t versions;
     QDict *info;
 
-    vum_map_bar(t);
+    vut_map_bar(t, 0);
     /* For the time of an INTx hw/vfio forbids mapped areas. */
     qpci_msix_enable(t->dev);
     versions = vum_count_now(t, "version", "messages");
@@ -328,7 +328,7 @@ static void test_two_devices(void)
     VUTest *t = vut_new(&(VUTOptions) { 0 });
     TestServer *other = vut_server(t->dir, "other", NULL);
     g_autofree char *path = g_build_filename(t->dir, "other", NULL);
-    QPCIBar bar = vum_map_bar(t);
+    QPCIBar bar = vut_map_bar(t, 0);
     QList *list;
     QDict *info;
 

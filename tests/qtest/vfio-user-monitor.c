@@ -142,14 +142,6 @@ int64_t vum_count_now(VUTest *t, const char *command, const char *what)
     return nr;
 }
 
-QPCIBar vum_map_bar(VUTest *t)
-{
-    QPCIBar bar = qpci_iomap(t->dev, 0, NULL);
-
-    qpci_device_enable(t->dev);
-    return bar;
-}
-
 /* The connection ---------------------------------------------------------- */
 
 static void test_connection(void)
@@ -221,7 +213,7 @@ static void test_all_messages(void)
     VUTest *t = vut_new(&(VUTOptions) { .shared_ram = true });
     QDict *info;
 
-    qpci_io_writel(t->dev, vum_map_bar(t), VUM_REG, 1);
+    qpci_io_writel(t->dev, vut_map_bar(t, 0), VUM_REG, 1);
     vut_flush(t);
     info = vum_query(t);
     for (unsigned c = 1; c < ARRAY_SIZE(command_names); c++) {
@@ -257,7 +249,7 @@ static void check_latency(QDict *stats, const char *kind, const char *when,
 static void test_reads(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { 0 });
-    QPCIBar bar = vum_map_bar(t);
+    QPCIBar bar = vut_map_bar(t, 0);
     QDict *info, *stats;
 
     vut_flush(t);
@@ -290,7 +282,7 @@ static void test_reads(void)
 static void test_posted_writes(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = vut_setup_unmapped });
-    QPCIBar bar = vum_map_bar(t);
+    QPCIBar bar = vut_map_bar(t, 0);
     QDict *info;
 
     vut_flush(t);
@@ -315,7 +307,7 @@ static void test_errors(void)
         .times = 3, .a = EIO,
     };
     VUTest *t = vut_new(&(VUTOptions) { 0 });
-    QPCIBar bar = vum_map_bar(t);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     vut_flush(t);
     vum_stats_reset(t);
@@ -337,7 +329,7 @@ static void test_timeouts(void)
         .times = 2,
     };
     VUTest *t = vut_new(&(VUTOptions) { .device = ",x-msg-timeout-ms=500" });
-    QPCIBar bar = vum_map_bar(t);
+    QPCIBar bar = vut_map_bar(t, 0);
     QDict *info;
 
     vut_flush(t);

@@ -37,9 +37,6 @@ void vum_check_words(QDict *dict, const char *list, const char *want);
 int64_t vum_counted(QDict *info, const char *command, const char *what);
 int64_t vum_count_now(VUTest *t, const char *command, const char *what);
 
-/* BAR0; the device is enabled. */
-QPCIBar vum_map_bar(VUTest *t);
-
 void vum_setup_one_socket(TestServer *s);
 
 /* vfio-user-monitor-device.c */

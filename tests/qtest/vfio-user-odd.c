@@ -18,14 +18,6 @@
 #define MAX_PIECES      64
 #define MAP             ((TsMatch) { VFIO_USER_DMA_MAP, -1, -1 })
 
-static QPCIBar map_bar(VUTest *t)
-{
-    QPCIBar bar = qpci_iomap(t->dev, 0, NULL);
-
-    qpci_device_enable(t->dev);
-    return bar;
-}
-
 static void check_works(VUTest *t, QPCIBar bar, uint32_t value)
 {
     qpci_io_writel(t->dev, bar, 8, value);
@@ -78,7 +70,7 @@ static void test_no_fds_memory(void)
     uint32_t value = 0x600df00d;
     TsRecord r;
 
-    check_works(t, map_bar(t), 1);
+    check_works(t, vut_map_bar(t, 0), 1);
     g_assert_cmpuint(ts_log_count(t->s, MAP), >, 0);
     for (unsigned i = 0; ts_log_get(t->s, TS_ANY, i, &r); i++) {
         g_assert_cmpuint(r.nr_fds, ==, 0);
@@ -104,7 +96,7 @@ static void test_only_req(void)
         .bare = true, .setup = setup_only_req,
     });
 
-    check_works(t, map_bar(t), 1);
+    check_works(t, vut_map_bar(t, 0), 1);
     g_assert(ts_irq_wait_fd(t->s, VFIO_USER_IRQ_REQ, 0, true));
     g_assert_cmpint(ts_irq_trigger(t->s, VFIO_USER_IRQ_REQ, 0), ==, 0);
     VUT_WAIT(qtest_inl(t->qts, 0xae04) & 1u << VUT_SLOT);
@@ -121,7 +113,7 @@ static void test_bad_status(void)
     VUTest *t = vut_new(&(VUTOptions) {
         .machine = "q35", .stderr_file = true,
     });
-    QPCIBar bar = map_bar(t);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     g_assert(ts_irq_wait_fd(t->s, VFIO_USER_IRQ_INTX, 0, true));
     ts_add_move(t->s, &bad);
@@ -164,7 +156,7 @@ static void test_windows_run_out(void)
                 "-object memory-backend-memfd,id=more,size=64M,share=on",
         .setup = setup_window_limit, .stderr_file = true,
     });
-    bar = map_bar(t);
+    bar = vut_map_bar(t, 0);
     check_works(t, bar, 1);
     g_assert_cmpuint(ts_dma_nr_windows(t->s), ==, window_limit);
     qtest_qmp_device_add(t->qts, "pc-dimm", "dimm0", "{'memdev': 'more'}");
@@ -235,7 +227,7 @@ static void test_pieces(void)
     g_assert_cmpmem(there, len, data, len);
     g_assert_cmpint(ts_dma_command(t->s, VFIO_USER_DMA_READ, DIMM_BASE,
                                    len + PAGE, there, len + PAGE), ==, E2BIG);
-    check_works(t, map_bar(t), 1);
+    check_works(t, vut_map_bar(t, 0), 1);
     vut_free(t);
 }
 

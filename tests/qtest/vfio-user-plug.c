@@ -18,14 +18,6 @@
 
 static const VUTOptions no_device = { .no_device = true };
 
-static QPCIBar map_bar(VUTest *t, unsigned bar)
-{
-    QPCIBar where = qpci_iomap(t->dev, bar, NULL);
-
-    qpci_device_enable(t->dev);
-    return where;
-}
-
 static void check_works(VUTest *t, QPCIBar bar, uint32_t value)
 {
     qpci_io_writel(t->dev, bar, 0x30, value);
@@ -50,7 +42,7 @@ static void test_reset(void)
         g_assert_cmphex(qpci_config_readw(t->dev, PCI_COMMAND) &
                         PCI_COMMAND_MEMORY, ==, 0);
         g_assert(ts_irq_wait_fd(t->s, VFIO_USER_IRQ_INTX, 0, true));
-        bar = map_bar(t, 0);
+        bar = vut_map_bar(t, 0);
         check_works(t, bar, i);
     }
     g_assert_cmpuint(ts_dma_nr_windows(t->s), ==, windows);
@@ -68,7 +60,7 @@ static void test_reset_unsupported(void)
 
     qtest_system_reset(t->qts);
     g_assert_cmpuint(ts_log_count(t->s, RESETS), ==, 0);
-    check_works(t, map_bar(t, 0), 5);
+    check_works(t, vut_map_bar(t, 0), 5);
     vut_free(t);
 }
 
@@ -117,7 +109,7 @@ static void test_hotplug_pc(void)
         g_assert_cmpstr(add_at(t, VUT_ID, "pci.0", "6", t->path), ==, NULL);
         g_assert_cmpuint(ts_nr_clients(t->s), ==, i + 1);
         vut_find(t, 6);
-        check_works(t, map_bar(t, 0), 0x100 + i);
+        check_works(t, vut_map_bar(t, 0), 0x100 + i);
         vut_del(t, VUT_ID, 6);
         g_assert(ts_wait_connected(t->s, false));
         g_assert_cmpuint(ts_dma_nr_windows(t->s), ==, 0);
@@ -158,7 +150,7 @@ static void test_hotplug_root_port(void)
         find_behind_port(t);
         g_assert_cmphex(qpci_config_readw(t->dev, PCI_VENDOR_ID), ==,
                         TS_STANDARD_VENDOR);
-        check_works(t, map_bar(t, 0), 0x200 + i);
+        check_works(t, vut_map_bar(t, 0), 0x200 + i);
         vut_del_by_reset(t, VUT_ID);
         g_assert(ts_wait_connected(t->s, false));
     }
@@ -174,7 +166,7 @@ static void test_cold_root_port(void)
     });
 
     find_behind_port(t);
-    check_works(t, map_bar(t, 0), 0x300);
+    check_works(t, vut_map_bar(t, 0), 0x300);
     vut_free(t);
 }
 
@@ -182,7 +174,7 @@ static void test_cold_root_port(void)
 static void test_unplug_in_use(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .shared_ram = true });
-    QPCIBar mapped = map_bar(t, 1);
+    QPCIBar mapped = vut_map_bar(t, 1);
 
     qpci_msix_enable(t->dev);
     qpci_io_writel(t->dev, t->dev->msix_table_bar, 12, 0);
@@ -285,7 +277,7 @@ static void check_dying(bool unnoticed)
         .stderr_file = true, .shared_ram = true,
     });
     unsigned fds = vut_nr_fds(qtest_pid(t->qts));
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     check_works(t, bar, 7);
     ts_stop_listening(t->s);
@@ -317,7 +309,7 @@ static void test_says_so_once(void)
     VUTest *t = vut_new(&(VUTOptions) {
         .stderr_file = true, .shared_ram = true,
     });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
     g_autofree char *text = NULL;
 
     ts_disconnect(t->s);
@@ -349,7 +341,7 @@ static void test_dies_in_access(void)
         .stderr_file = true, .shared_ram = true,
         .setup = setup_die_on_access,
     });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     g_assert_cmphex(qpci_io_readl(t->dev, bar, 0), ==, UINT32_MAX);
     check_dead_device(t, bar);
@@ -364,7 +356,7 @@ static void test_late_reply(void)
         .times = 1,
     };
     VUTest *t = vut_new(&(VUTOptions) { .device = ",x-msg-timeout-ms=300" });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     check_works(t, bar, 8);
     ts_add_move(t->s, &drop);
@@ -414,8 +406,8 @@ static void test_several(void)
 
     for (unsigned i = 0; i < NR_DEVICES; i++) {
         vut_find(f.t, 5 + i);
-        bars[i] = map_bar(f.t, 0);
-        map_bar(f.t, 1);
+        bars[i] = vut_map_bar(f.t, 0);
+        vut_map_bar(f.t, 1);
         check_works(f.t, bars[i], 0x1000 + i);
     }
     qtest_memwrite(f.t->qts, 0x100000, "for all", 8);
@@ -446,13 +438,13 @@ static void test_several_one_dies(void)
     QPCIBar bar;
 
     vut_find(f.t, 6);
-    bar = map_bar(f.t, 0);
+    bar = vut_map_bar(f.t, 0);
     ts_disconnect(f.servers[1]);
     g_assert_cmphex(qpci_io_readl(f.t->dev, bar, 0), ==, UINT32_MAX);
     for (unsigned i = 0; i < NR_DEVICES; i++) {
         if (i != 1) {
             vut_find(f.t, 5 + i);
-            check_works(f.t, map_bar(f.t, 0), 0x2000 + i);
+            check_works(f.t, vut_map_bar(f.t, 0), 0x2000 + i);
         }
     }
     qtest_system_reset(f.t->qts);

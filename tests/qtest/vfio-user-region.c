@@ -13,14 +13,6 @@
 #define WRITE(region, off)  ((TsMatch) { VFIO_USER_REGION_WRITE, region, off })
 #define PATTERN             0x8877665544332211ull
 
-static QPCIBar map_bar(VUTest *t, unsigned bar)
-{
-    QPCIBar where = qpci_iomap(t->dev, bar, NULL);
-
-    qpci_device_enable(t->dev);
-    return where;
-}
-
 static uint64_t bar_read(VUTest *t, QPCIBar bar, uint64_t off, unsigned size)
 {
     switch (size) {
@@ -32,25 +24,6 @@ static uint64_t bar_read(VUTest *t, QPCIBar bar, uint64_t off, unsigned size)
         return qpci_io_readl(t->dev, bar, off);
     default:
         return qtest_readq(t->qts, bar.addr + off);
-    }
-}
-
-static void bar_write(VUTest *t, QPCIBar bar, uint64_t off, unsigned size,
-                      uint64_t value)
-{
-    switch (size) {
-    case 1:
-        qpci_io_writeb(t->dev, bar, off, value);
-        break;
-    case 2:
-        qpci_io_writew(t->dev, bar, off, value);
-        break;
-    case 4:
-        qpci_io_writel(t->dev, bar, off, value);
-        break;
-    default:
-        qtest_writeq(t->qts, bar.addr + off, value);
-        break;
     }
 }
 
@@ -71,7 +44,7 @@ static void check_access(VUTest *t, QPCIBar bar, unsigned region,
     TsRecord r;
 
     ts_log_clear(t->s);
-    bar_write(t, bar, off, size, PATTERN);
+    vut_bar_write(t, bar, off, size, PATTERN);
     g_assert_cmphex(bar_read(t, bar, off, size), ==,
                     low_bytes(PATTERN, size));
     g_assert_cmpuint(ts_log_count(t->s, WRITE(region, -1)), ==, 1);
@@ -96,7 +69,7 @@ static void test_access(const void *data)
 {
     const AccessCase *c = data;
     VUTest *t = vut_new(&(VUTOptions) { .setup = vut_setup_unmapped });
-    QPCIBar bar = map_bar(t, c->bar);
+    QPCIBar bar = vut_map_bar(t, c->bar);
 
     for (unsigned size = 1; size <= c->max_size; size *= 2) {
         check_access(t, bar, c->bar, size);
@@ -146,7 +119,7 @@ static void test_high_bar(void)
 static void test_posted_order(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = vut_setup_unmapped });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
     TsRecord r;
 
     ts_log_clear(t->s);
@@ -223,7 +196,7 @@ static void setup_write_multiple(TestServer *s)
 static void test_write_multiple(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_write_multiple });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     for (unsigned round = 0; round < 5; round++) {
         unsigned nr = 1 + round * 90;
@@ -246,7 +219,7 @@ static void test_write_multiple_gathered(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_write_multiple });
     TsMatch multiple = { VFIO_USER_REGION_WRITE_MULTI, -1, -1 };
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
 
     recorder.nr = 0;
     ts_hold(t->s);
@@ -267,7 +240,7 @@ static void test_write_multiple_gathered(void)
 static void test_write_multiple_alone(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_write_multiple });
-    QPCIBar bar = map_bar(t, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
     TsMatch single = WRITE(0, 0x10);
     TsMatch multiple = { VFIO_USER_REGION_WRITE_MULTI, -1, -1 };
 
@@ -312,7 +285,7 @@ static void setup_error(TestServer *s)
 static void test_refused_access(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_error });
-    QPCIBar bar = map_bar(t, 0), other = map_bar(t, 5);
+    QPCIBar bar = vut_map_bar(t, 0), other = vut_map_bar(t, 5);
 
     qpci_io_writel(t->dev, bar, 0, 1);
     g_assert_cmphex(qpci_io_readl(t->dev, bar, 0), ==, UINT32_MAX);
@@ -432,7 +405,7 @@ static void test_mapped_whole(void)
     QPCIBar bar;
 
     qpci_config_writel(t->dev, PCI_BASE_ADDRESS_3, 0);
-    bar = map_bar(t, 2);
+    bar = vut_map_bar(t, 2);
     check_mapped(t, bar, 2, 0);
     check_mapped(t, bar, 2, 0x8004);
     check_mapped(t, bar, 2, 0xfffc);
@@ -457,7 +430,7 @@ static void test_mapped_sparse(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { 0 });
 
-    check_sparse(t, map_bar(t, 1));
+    check_sparse(t, vut_map_bar(t, 1));
     vut_free(t);
 }
 
@@ -471,7 +444,7 @@ static void test_mapped_at_offset(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { .setup = setup_fd_offset });
 
-    check_sparse(t, map_bar(t, 1));
+    check_sparse(t, vut_map_bar(t, 1));
     vut_free(t);
 }
 
@@ -493,14 +466,14 @@ static void test_mapped_cut(void)
     VUTest *t = vut_new(&(VUTOptions) {
         .setup = setup_cut, .stderr_file = true,
     });
-    QPCIBar bar2 = map_bar(t, 2), bar0 = map_bar(t, 0);
+    QPCIBar bar2 = vut_map_bar(t, 2), bar0 = vut_map_bar(t, 0);
 
-    bar_write(t, bar2, 0x2000, 4, 0x12345678);
+    vut_bar_write(t, bar2, 0x2000, 4, 0x12345678);
     g_assert_cmphex(bar_read(t, bar2, 0x2000, 4), ==, 0x12345678);
     g_assert_cmpint(ftruncate(cut_region->fd, 0x1000), ==, 0);
     g_assert_cmphex(bar_read(t, bar2, 0x2000, 4), ==, 0xffffffff);
     vut_wait_stderr(t, "cut short the file behind a mapped region");
-    bar_write(t, bar2, 0x3000, 4, 1);
+    vut_bar_write(t, bar2, 0x3000, 4, 1);
     g_assert_cmphex(bar_read(t, bar2, 0x8ffc, 4), ==, 0xffffffff);
     g_assert_cmphex(bar_read(t, bar0, 0, 4), ==, 0xffffffff);
     vut_free(t);
@@ -509,7 +482,7 @@ static void test_mapped_cut(void)
 static void test_mapped_moves(void)
 {
     VUTest *t = vut_new(&(VUTOptions) { 0 });
-    QPCIBar bar = map_bar(t, 1);
+    QPCIBar bar = vut_map_bar(t, 1);
     uint16_t command = qpci_config_readw(t->dev, PCI_COMMAND);
 
     for (unsigned i = 0; i < 5; i++) {
@@ -557,8 +530,8 @@ static void test_function_reset(void)
     uint16_t value = qpci_config_readw(t->dev, control);
     TsRecord r;
 
-    map_bar(t, 0);
-    map_bar(t, 2);
+    vut_map_bar(t, 0);
+    vut_map_bar(t, 2);
     ts_log_clear(t->s);
     qpci_config_writew(t->dev, control, value ^ PCI_EXP_DEVCTL_CERE);
     g_assert_cmpuint(bar_writes(t), ==, 0);

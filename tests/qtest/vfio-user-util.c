@@ -157,6 +157,33 @@ void vut_find(VUTest *t, unsigned slot)
     g_assert(t->dev);
 }
 
+QPCIBar vut_map_bar(VUTest *t, unsigned bar)
+{
+    QPCIBar where = qpci_iomap(t->dev, bar, NULL);
+
+    qpci_device_enable(t->dev);
+    return where;
+}
+
+void vut_bar_write(VUTest *t, QPCIBar bar, uint64_t off, unsigned size,
+                   uint64_t value)
+{
+    switch (size) {
+    case 1:
+        qpci_io_writeb(t->dev, bar, off, value);
+        break;
+    case 2:
+        qpci_io_writew(t->dev, bar, off, value);
+        break;
+    case 4:
+        qpci_io_writel(t->dev, bar, off, value);
+        break;
+    default:
+        qtest_writeq(t->qts, bar.addr + off, value);
+        break;
+    }
+}
+
 void vut_flush(VUTest *t)
 {
     uint8_t cap = qpci_find_capability(t->dev, PCI_CAP_ID_VNDR, 0);

@@ -77,6 +77,11 @@ void vut_del_by_reset(VUTest *t, const char *id);
 /* The PCI device at @slot of bus 0, found again. */
 void vut_find(VUTest *t, unsigned slot);
 
+/* A BAR of an enabled device; and a write of 1, 2, 4 or 8 bytes to it. */
+QPCIBar vut_map_bar(VUTest *t, unsigned bar);
+void vut_bar_write(VUTest *t, QPCIBar bar, uint64_t off, unsigned size,
+                   uint64_t value);
+
 /* Everything that QEMU sent the server before has been handled. */
 void vut_flush(VUTest *t);
 
