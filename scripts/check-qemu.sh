@@ -48,7 +48,7 @@ run()
     echo "  $name: $dir"
     # The status is of no interest: verdicts are compared, not asserted.
     without_hidden "$dir/pyvenv/bin/meson" test -C "$dir" --suite qemu:unit \
-        --suite qemu:qtest --num-processes "$jobs" --timeout-multiplier 3 \
+        --suite qemu:qtest --num-processes "$jobs" --timeout-multiplier 6 \
         --logbase check-qemu "$@" > "$out/$name.log" 2>&1 || true
     [ -f "$dir/meson-logs/check-qemu.json" ] || {
         tail -n 20 "$out/$name.log" >&2
