@@ -121,6 +121,8 @@ static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
         wants_write = wants_write || qatomic_read(&conn->tx_pending);
         if (!QTAILQ_EMPTY(&conn->waiters)) {
             qemu_cond_signal(&QTAILQ_FIRST(&conn->waiters)->cond);
+        } else if (vfio_user_conn_can_submit_locked(conn)) {
+            vfio_user_conn_bg_kick_locked(conn);
         }
     }
     if (wants_write != conn->wants_write) {

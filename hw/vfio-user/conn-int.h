@@ -18,15 +18,8 @@
 #include "chan.h"
 #include "stats.h"
 
-/*
- * QEMU is compiled so that variables on the stack are cleared first. Too dear
- * for the large ones on the path of a register access.
- */
-#if __has_attribute(uninitialized)
-#define VFIO_USER_UNINITIALIZED __attribute__((uninitialized))
-#else
-#define VFIO_USER_UNINITIALIZED
-#endif
+/* In lockstep a reply may be so many times the deadline of a request late. */
+#define VFIO_USER_CONN_OVERDUE          6
 
 /* Replies to the server's commands that may wait for room in the socket. */
 #define VFIO_USER_CONN_MAX_REPLIES      64
@@ -95,9 +88,6 @@ typedef enum VFIOUserRxState {
     VFIO_USER_RX_DRAIN,
 } VFIOUserRxState;
 
-/* Whether what @key stands for has come about. Quick; under @lock. */
-typedef bool VFIOUserReady(VFIOUserConn *conn, const void *key);
-
 /* A thread in vfio_user_conn_wait_locked(). */
 typedef struct VFIOUserWaiter {
     QemuCond cond;
@@ -124,7 +114,7 @@ struct VFIOUserConn {
     QSIMPLEQ_HEAD(, VFIOUserConnTx) tx_queue;
     unsigned nr_backlog;    /* writes in @tx_queue's REGION_WRITE_MULTIs */
     bool tx_pending;        /* @tx_queue is not empty; read without the lock */
-    unsigned life;          /* sockets before this one; under @lock, too */
+    unsigned life;          /* which socket it is, from 1; under @lock, too */
 
     QemuMutex lock;
     /* Under @lock */
@@ -135,8 +125,10 @@ struct VFIOUserConn {
     VFIOUserConnSlot slots[VFIO_USER_CONN_MAX_REQUESTS];
     uint16_t free_slots[VFIO_USER_CONN_MAX_REQUESTS];
     unsigned nr_free;
+    QSIMPLEQ_HEAD(, VFIOUserRequest) pending;   /* with @done, without a slot */
     bool lockstep;
     bool no_commands;       /* the server's come elsewhere */
+    bool stuck;             /* atomic: see vfio_user_conn_set_stuck() */
     bool left;              /* atomic: the server has closed its end */
     unsigned nr_commands;   /* the server's: being received or answered */
     bool closing;
@@ -180,7 +172,20 @@ struct VFIOUserConn {
 
 /* conn.c */
 
-/* Fill in an outcome without a reply. */
+/* Send requests that had to wait for a slot. Driver only. */
+void vfio_user_conn_submit_pending(VFIOUserConn *conn);
+
+/* Whether that would send one. */
+bool vfio_user_conn_can_submit_locked(VFIOUserConn *conn);
+
+/* Those that still have none have their outcome: adds them to @orphans. */
+VFIOUserRequest *vfio_user_conn_lose_pending_locked(VFIOUserConn *conn,
+                                                    VFIOUserRequest *orphans);
+
+/* Close the duplicates of its descriptors. */
+void vfio_user_conn_drop_dups(VFIOUserRequest *req);
+
+/* Fill in an outcome without a reply. -EAGAIN: none, and nothing was sent. */
 void vfio_user_conn_finish_locked(VFIOUserConn *conn, VFIOUserRequest *req,
                                   int ret);
 void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
@@ -245,13 +250,22 @@ int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx);
 int vfio_user_conn_tx_try(VFIOUserConn *conn, VFIOUserConnTx *tx);
 
 /**
+ * vfio_user_conn_tx_later: send @tx now or, from a copy, when there is room
+ *
+ * Returns 0 or -errno: -EPIPE, or why its descriptors cannot be kept.
+ */
+int vfio_user_conn_tx_later(VFIOUserConn *conn, VFIOUserConnTx *tx);
+
+/**
  * vfio_user_conn_tx_write: send a small posted write, or remember it
+ * @life: as in VFIOUserRequest
  *
  * Returns 0, -EAGAIN when VFIO_USER_CONN_MAX_BACKLOG are remembered already
  * (wait for the key &conn->nr_backlog), -EPIPE.
  */
 int vfio_user_conn_tx_write(VFIOUserConn *conn,
-                            const struct vfio_user_write_multi_entry *entry);
+                            const struct vfio_user_write_multi_entry *entry,
+                            unsigned life);
 
 /**
  * vfio_user_conn_tx_flush: send what is queued. Driver only.

@@ -10,7 +10,7 @@
  * nothing is left to be sent. Threads that are still on their way out of a call
  * find that in memory of their own (request, message) or in their slot, and not
  * in @failed, which may be false again by then. They may even be waiting for
- * the BQL (the owner's tick), so none of this waits for them.
+ * a lock of the owner's (its tick), so none of this waits for them.
  *
  * Rejected: a new object for each socket, with references counted. Every
  * request would have to remember its own, and each access count up and down.
@@ -31,6 +31,7 @@ VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
     conn->ops = ops;
     conn->opaque = opaque;
     conn->timeout_ms = timeout_ms;
+    conn->life = 1;
     conn->tick_ms = VFIO_USER_CONN_TICK_MS;
     conn->max_xfer = VFIO_USER_DEFAULT_MAX_DATA_XFER;
     vfio_user_chan_init(&conn->chan, fd);
@@ -39,6 +40,7 @@ VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
     qemu_mutex_init(&conn->lock);
     qemu_cond_init(&conn->rx_idle);
     QSIMPLEQ_INIT(&conn->tx_queue);
+    QSIMPLEQ_INIT(&conn->pending);
     QTAILQ_INIT(&conn->waiters);
 
     for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
@@ -110,7 +112,7 @@ static VFIOUserRequest *vfio_user_conn_end_requests_locked(VFIOUserConn *conn)
             vfio_user_conn_wake_locked(conn, req);
         }
     }
-    return orphans;
+    return vfio_user_conn_lose_pending_locked(conn, orphans);
 }
 
 static void vfio_user_conn_finish_orphans(VFIOUserRequest *list)
@@ -119,6 +121,7 @@ static void vfio_user_conn_finish_orphans(VFIOUserRequest *list)
         VFIOUserRequest *req = list;
 
         list = req->next;
+        vfio_user_conn_drop_dups(req);
         req->done(req);
     }
 }
@@ -282,6 +285,7 @@ static VFIOUserRequest *vfio_user_conn_move_locked(VFIOUserConn *conn,
     qatomic_set(&conn->lockstep, from->lockstep);
     qatomic_set(&conn->no_commands, from->no_commands);
     qatomic_set(&conn->left, false);
+    qatomic_set(&conn->stuck, false);
     conn->poll = from->poll;
     vfio_user_stats_add(&conn->stats, &from->stats, get_clock());
     error_free(conn->error);
@@ -327,6 +331,21 @@ void vfio_user_conn_rebind(VFIOUserConn *conn, void *opaque)
 }
 
 /* State ------------------------------------------------------------------- */
+
+unsigned vfio_user_conn_life(VFIOUserConn *conn)
+{
+    return qatomic_read(&conn->life);
+}
+
+void vfio_user_conn_set_stuck(VFIOUserConn *conn)
+{
+    qatomic_set(&conn->stuck, true);
+}
+
+bool vfio_user_conn_stuck(VFIOUserConn *conn)
+{
+    return qatomic_read(&conn->stuck);
+}
 
 bool vfio_user_conn_left(VFIOUserConn *conn)
 {

@@ -481,6 +481,9 @@ static int vfio_user_conn_rx_work(VFIOUserConn *conn)
         return -EPIPE;
     }
 
+    if (unlikely(qatomic_read(&conn->stuck))) {
+        qatomic_set(&conn->stuck, false);
+    }
     do {
         ret = vfio_user_conn_rx_parse(conn);
     } while (ret > 0);

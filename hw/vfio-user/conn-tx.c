@@ -11,7 +11,8 @@
  * Messages leave in the order in which vfio_user_conn_tx_send() was called,
  * and always whole. A queued message lives on its sender's stack; the sender
  * waits for it. When the sender gives up after part of it is out, the rest is
- * copied, because the stream needs it.
+ * copied, because the stream needs it. So is a message whose sender does not wait
+ * at all (vfio_user_conn_tx_later()).
  *
  * Small posted writes need no sender that waits: they are copied into a
  * message that leaves when there is room, and as long as it is the last one in
@@ -109,27 +110,63 @@ int vfio_user_conn_tx_send(VFIOUserConn *conn, VFIOUserConnTx *tx)
     return ret;
 }
 
-static void vfio_user_conn_tx_free_rest(VFIOUserConn *conn, VFIOUserConnTx *tx)
+/**
+ * VFIOUserConnCopy: a message, or what is left of one, in memory of its own
+ * @fds, @nr_fds: duplicates, since the sender's may be gone by then
+ */
+typedef struct VFIOUserConnCopy {
+    VFIOUserConnTx tx;
+    unsigned nr_fds;
+    int fds[VFIO_USER_MAX_MSG_FDS];
+    char data[];
+} VFIOUserConnCopy;
+
+static void vfio_user_conn_copy_free(VFIOUserConn *conn, VFIOUserConnTx *tx)
 {
-    g_free(tx);
+    VFIOUserConnCopy *copy = container_of(tx, VFIOUserConnCopy, tx);
+
+    for (unsigned i = 0; i < copy->nr_fds; i++) {
+        close(copy->fds[i]);
+    }
+    g_free(copy);
 }
 
-/* The rest of @tx in memory of its own, descriptors already being out. */
-static VFIOUserConnTx *vfio_user_conn_tx_copy_rest(VFIOUserConnTx *tx)
+/* Without descriptors: they go with the first byte. */
+static VFIOUserConnCopy *vfio_user_conn_copy_new(const VFIOUserConnTx *tx)
 {
     size_t len = iov_size(tx->msg.iov, tx->msg.nr_iov);
-    VFIOUserConnTx *rest = g_malloc(sizeof(*rest) + len);
+    VFIOUserConnCopy *copy = g_malloc(sizeof(*copy) + len);
 
-    rest->header = tx->header;
-    rest->queued = rest->started = true;
-    rest->sent = rest->lost = false;
-    rest->free = vfio_user_conn_tx_free_rest;
-    iov_to_buf(tx->msg.iov, tx->msg.nr_iov, 0, rest + 1, len);
-    rest->msg.iov[0].iov_base = rest + 1;
-    rest->msg.iov[0].iov_len = len;
-    rest->msg.nr_iov = 1;
-    rest->msg.nr_fds = 0;
-    return rest;
+    copy->nr_fds = 0;
+    copy->tx.header = tx->header;
+    copy->tx.life = tx->life;
+    copy->tx.queued = true;
+    copy->tx.started = tx->started;
+    copy->tx.sent = copy->tx.lost = false;
+    copy->tx.free = vfio_user_conn_copy_free;
+    iov_to_buf(tx->msg.iov, tx->msg.nr_iov, 0, copy->data, len);
+    copy->tx.msg.iov[0].iov_base = copy->data;
+    copy->tx.msg.iov[0].iov_len = len;
+    copy->tx.msg.nr_iov = 1;
+    copy->tx.msg.fds = copy->fds;
+    copy->tx.msg.nr_fds = 0;
+    return copy;
+}
+
+/* Returns 0 or -errno. */
+static int vfio_user_conn_copy_fds(VFIOUserConnCopy *copy,
+                                   const VFIOUserConnTx *tx)
+{
+    assert(tx->msg.nr_fds <= ARRAY_SIZE(copy->fds));
+    for (unsigned i = 0; i < tx->msg.nr_fds; i++) {
+        copy->fds[i] = fcntl(tx->msg.fds[i], F_DUPFD_CLOEXEC, 0);
+        if (copy->fds[i] < 0) {
+            return -errno;
+        }
+        copy->nr_fds++;
+    }
+    copy->tx.msg.nr_fds = copy->nr_fds;
+    return 0;
 }
 
 /* Posted writes ------------------------------------------------------------ */
@@ -171,6 +208,7 @@ static VFIOUserConnMulti *vfio_user_conn_multi_new_locked(VFIOUserConn *conn)
     tx->msg.iov[1].iov_len = sizeof(multi->head);
     tx->msg.iov[2].iov_base = multi->entries;
     tx->msg.nr_iov = 3;
+    tx->msg.fds = NULL;
     tx->msg.nr_fds = 0;
     multi->head.wr_cnt = 0;
     QSIMPLEQ_INSERT_TAIL(&conn->tx_queue, tx, next);
@@ -212,7 +250,7 @@ vfio_user_conn_multi_add_locked(VFIOUserConn *conn,
 /* As vfio_user_conn_tx_try(), but -EINPROGRESS when a rest is queued. */
 static int vfio_user_conn_tx_now_locked(VFIOUserConn *conn, VFIOUserConnTx *tx)
 {
-    VFIOUserConnTx *rest;
+    VFIOUserConnCopy *rest;
     int ret;
 
     if (!QSIMPLEQ_EMPTY(&conn->tx_queue)) {
@@ -221,8 +259,8 @@ static int vfio_user_conn_tx_now_locked(VFIOUserConn *conn, VFIOUserConnTx *tx)
     tx->started = false;
     ret = vfio_user_conn_tx_try_locked(conn, tx);
     if (ret == -EAGAIN && tx->started) {
-        rest = vfio_user_conn_tx_copy_rest(tx);
-        QSIMPLEQ_INSERT_HEAD(&conn->tx_queue, rest, next);
+        rest = vfio_user_conn_copy_new(tx);
+        QSIMPLEQ_INSERT_HEAD(&conn->tx_queue, &rest->tx, next);
         qatomic_set(&conn->tx_pending, true);
         ret = -EINPROGRESS;
     }
@@ -251,9 +289,51 @@ int vfio_user_conn_tx_try(VFIOUserConn *conn, VFIOUserConnTx *tx)
 
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
         life = conn->life;
+        if (tx->life != life) {
+            return -EPIPE;
+        }
         ret = vfio_user_conn_tx_now_locked(conn, tx);
     }
     return vfio_user_conn_tx_outcome(conn, life, ret);
+}
+
+/* Behind what is queued. Returns -EINPROGRESS when it is the first. */
+static int vfio_user_conn_tx_queue_locked(VFIOUserConn *conn,
+                                          VFIOUserConnTx *tx)
+{
+    bool first = QSIMPLEQ_EMPTY(&conn->tx_queue);
+    VFIOUserConnCopy *copy = vfio_user_conn_copy_new(tx);
+    int ret = vfio_user_conn_copy_fds(copy, tx);
+
+    if (ret) {
+        vfio_user_conn_copy_free(conn, &copy->tx);
+        return ret;
+    }
+    QSIMPLEQ_INSERT_TAIL(&conn->tx_queue, &copy->tx, next);
+    qatomic_set(&conn->tx_pending, true);
+    trace_vfio_user_conn_tx_full(conn->name, tx->header.command);
+    return first ? -EINPROGRESS : 0;
+}
+
+int vfio_user_conn_tx_later(VFIOUserConn *conn, VFIOUserConnTx *tx)
+{
+    bool queue;
+    int ret;
+
+    WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
+        if (tx->life != conn->life) {
+            return -EPIPE;
+        }
+        ret = vfio_user_conn_tx_now_locked(conn, tx);
+        queue = ret == -EAGAIN;
+        if (queue) {
+            ret = vfio_user_conn_tx_queue_locked(conn, tx);
+        }
+    }
+    if (queue && ret && ret != -EINPROGRESS) {
+        return ret;
+    }
+    return vfio_user_conn_tx_outcome(conn, tx->life, ret);
 }
 
 static int
@@ -284,14 +364,17 @@ vfio_user_conn_write_now_locked(VFIOUserConn *conn,
 }
 
 int vfio_user_conn_tx_write(VFIOUserConn *conn,
-                            const struct vfio_user_write_multi_entry *entry)
+                            const struct vfio_user_write_multi_entry *entry,
+                            unsigned life)
 {
-    unsigned life;
     int ret;
 
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
         bool first = QSIMPLEQ_EMPTY(&conn->tx_queue);
 
+        if (life && life != conn->life) {
+            return -EPIPE;
+        }
         life = conn->life;
         ret = vfio_user_conn_write_now_locked(conn, entry);
         if (ret == -EAGAIN && conn->nr_backlog < VFIO_USER_CONN_MAX_BACKLOG) {
@@ -322,6 +405,7 @@ bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent)
     int ret = 0;
 
     *sent = false;
+    vfio_user_conn_submit_pending(conn);
     if (!qatomic_read(&conn->tx_pending)) {
         return false;
     }
@@ -358,11 +442,11 @@ bool vfio_user_conn_tx_cancel(VFIOUserConn *conn, VFIOUserConnTx *tx)
     }
     if (tx->started) {
         /* What was begun is at the head. */
-        VFIOUserConnTx *rest = vfio_user_conn_tx_copy_rest(tx);
+        VFIOUserConnCopy *rest = vfio_user_conn_copy_new(tx);
 
         assert(QSIMPLEQ_FIRST(&conn->tx_queue) == tx);
         QSIMPLEQ_REMOVE_HEAD(&conn->tx_queue, next);
-        QSIMPLEQ_INSERT_HEAD(&conn->tx_queue, rest, next);
+        QSIMPLEQ_INSERT_HEAD(&conn->tx_queue, &rest->tx, next);
     } else {
         QSIMPLEQ_REMOVE(&conn->tx_queue, tx, VFIOUserConnTx, next);
     }

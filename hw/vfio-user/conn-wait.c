@@ -124,7 +124,8 @@ static void vfio_user_conn_hand_over_locked(VFIOUserConn *conn)
     }
     if (!QTAILQ_EMPTY(&conn->waiters)) {
         qemu_cond_signal(&QTAILQ_FIRST(&conn->waiters)->cond);
-    } else if (qatomic_read(&conn->tx_pending)) {
+    } else if (qatomic_read(&conn->tx_pending) ||
+               vfio_user_conn_can_submit_locked(conn)) {
         vfio_user_conn_bg_kick_locked(conn);
     }
 }

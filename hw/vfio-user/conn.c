@@ -35,6 +35,52 @@ static bool vfio_user_conn_has_slot(VFIOUserConn *conn, const void *key)
     return conn->nr_free > 0;
 }
 
+/* Those that nobody waits for go first: they have no say in when they are sent. */
+static bool vfio_user_conn_may_claim(VFIOUserConn *conn, const void *key)
+{
+    return QSIMPLEQ_EMPTY(&conn->pending) && vfio_user_conn_has_slot(conn, key);
+}
+
+/*
+ * In lockstep a reply that never comes stops all that would be asked after it. Returns
+ * for how long the server has owed one to somebody who no longer waits for it, in ms.
+ */
+static int64_t vfio_user_conn_overdue_ms(VFIOUserConn *conn)
+{
+    int64_t since_ns = INT64_MAX;
+
+    QEMU_LOCK_GUARD(&conn->lock);
+    for (unsigned i = 0; conn->lockstep && i < VFIO_USER_CONN_MAX_REQUESTS;
+         i++) {
+        const VFIOUserConnSlot *slot = &conn->slots[i];
+
+        if (slot->used && !slot->req && !slot->sending) {
+            since_ns = MIN(since_ns, slot->since_ns);
+        }
+    }
+    return since_ns == INT64_MAX ? 0 : (get_clock() - since_ns) / SCALE_MS;
+}
+
+/* A server that is only slow has had its time. */
+static void vfio_user_conn_check_overdue(VFIOUserConn *conn)
+{
+    int64_t ms = vfio_user_conn_overdue_ms(conn);
+    Error *err = NULL;
+
+    if (ms > VFIO_USER_CONN_OVERDUE * (int64_t)conn->timeout_ms) {
+        error_setg(&err, "the server has not answered a command for %" PRId64
+                   " ms, and having no second socket it can be asked nothing "
+                   "else", ms);
+        vfio_user_conn_fail(conn, err);
+    }
+}
+
+bool vfio_user_conn_can_submit_locked(VFIOUserConn *conn)
+{
+    return !QSIMPLEQ_EMPTY(&conn->pending) && !conn->failed &&
+           vfio_user_conn_has_slot(conn, conn);
+}
+
 /* Of those that nobody waits for the reply is taken when there is time. */
 static VFIOUserLatencyKind vfio_user_conn_kind(const VFIOUserRequest *req)
 {
@@ -74,6 +120,9 @@ void vfio_user_conn_put_slot_locked(VFIOUserConn *conn,
     slot->id += VFIO_USER_CONN_MAX_REQUESTS;
     conn->free_slots[conn->nr_free++] = slot - conn->slots;
     vfio_user_conn_wake_locked(conn, conn);
+    if (!conn->driver && vfio_user_conn_can_submit_locked(conn)) {
+        vfio_user_conn_bg_kick_locked(conn);
+    }
 }
 
 /* Sending ------------------------------------------------------------------ */
@@ -93,13 +142,14 @@ void vfio_user_conn_finish_locked(VFIOUserConn *conn, VFIOUserRequest *req,
 
     if (ret == -ETIMEDOUT) {
         u->timeouts++;
-    } else {
+    } else if (ret != -EAGAIN) {
         u->given_up++;
     }
     req->ret = ret;
     req->in_len = 0;
     req->nr_in_fds = 0;
-    req->state = VFIO_USER_REQUEST_DONE;
+    req->state = ret == -EAGAIN ? VFIO_USER_REQUEST_IDLE :
+                                  VFIO_USER_REQUEST_DONE;
 }
 
 /* As g_get_monotonic_time(), which is the same clock. */
@@ -172,21 +222,23 @@ static int vfio_user_conn_send(VFIOUserConn *conn, VFIOUserConnTx *tx,
 /* A slot, or NULL with the outcome in @req. */
 static VFIOUserConnSlot *vfio_user_conn_claim(VFIOUserConn *conn,
                                               VFIOUserRequest *req,
-                                              int64_t now_ns)
+                                              int64_t now_ns, int64_t until)
 {
     VFIOUserConnSlot *slot = NULL;
+    bool lost;
 
     QEMU_LOCK_GUARD(&conn->lock);
-    vfio_user_conn_wait_locked(conn, vfio_user_conn_has_slot, conn,
-                               req->deadline);
-    if (!conn->failed) {
+    vfio_user_conn_wait_locked(conn, vfio_user_conn_may_claim, conn, until);
+    lost = conn->failed || (req->life && req->life != conn->life);
+    if (!lost && QSIMPLEQ_EMPTY(&conn->pending)) {
         slot = vfio_user_conn_get_slot_locked(conn, req, now_ns);
     }
     if (slot) {
         req->id = slot->id;
     } else {
-        vfio_user_conn_finish_locked(conn, req,
-                                     conn->failed ? -EPIPE : -ETIMEDOUT);
+        vfio_user_conn_finish_locked(conn, req, lost ? -EPIPE :
+                                     until < req->deadline ? -EAGAIN :
+                                     -ETIMEDOUT);
     }
     return slot;
 }
@@ -212,18 +264,20 @@ static bool vfio_user_conn_put_sent_slot_locked(VFIOUserConn *conn,
 }
 
 /*
- * The message is out, or never will be (@ret). Until now the slot stayed
- * ours, whatever the server may have answered meanwhile. Returns true when @req
- * has its outcome; sets @kick when the driver must be told of the slot.
+ * The message is out (@ret is 0, -EINPROGRESS or -EPIPE) or never will be. Until now
+ * the slot stayed ours, whatever the server may have answered meanwhile. Returns
+ * true when @req has its outcome; sets @kick when the driver must be told of the
+ * slot.
  */
 static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
                                        VFIOUserConnSlot *slot,
                                        VFIOUserRequest *req, int ret,
                                        bool *kick)
 {
+    bool unsent = ret && ret != -EINPROGRESS && ret != -EPIPE;
     bool receiving;
 
-    if (ret == -ETIMEDOUT || conn->failed) {
+    if (unsent || conn->failed) {
         while (conn->rx_busy && conn->rx.req == req) {
             qemu_cond_wait(&conn->rx_idle, &conn->lock);
         }
@@ -238,12 +292,12 @@ static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
         vfio_user_conn_finish_locked(conn, req, -EPIPE);
         return true;
     }
-    if (ret != -ETIMEDOUT && !(conn->failed && req->done)) {
+    if (!unsent && !(conn->failed && req->done)) {
         return false;
     }
     receiving = conn->rx.slot == slot;
     vfio_user_conn_detach_locked(conn, req);
-    if (ret == -ETIMEDOUT && !receiving) {
+    if (unsent && !receiving) {
         /* The server never saw it: there will be no reply to drop. */
         *kick = vfio_user_conn_put_sent_slot_locked(conn, slot);
     } else {
@@ -267,29 +321,190 @@ static bool vfio_user_conn_sent(VFIOUserConn *conn, VFIOUserConnSlot *slot,
     return finished;
 }
 
-void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
+bool vfio_user_conn_submit_until(VFIOUserConn *conn, VFIOUserRequest *req,
+                                 int64_t until)
 {
-    void (*done)(VFIOUserRequest *req) = req->done;
     int64_t now_ns = get_clock();
-    int64_t deadline = vfio_user_conn_deadline(conn, req, now_ns);
     VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
     VFIOUserConnSlot *slot;
-    bool finished = true;
+    int ret;
 
-    req->deadline = deadline;
+    req->deadline = vfio_user_conn_deadline(conn, req, now_ns);
+    until = MIN(until, req->deadline);
     req->state = VFIO_USER_REQUEST_PENDING;
-    slot = vfio_user_conn_claim(conn, req, now_ns);
+    slot = vfio_user_conn_claim(conn, req, now_ns, until);
     if (slot) {
-        int ret;
-
         vfio_user_conn_set_tx(&tx, slot->life, req, 0);
         trace_vfio_user_conn_request(conn->name, req->id, req->command,
                                      tx.header.size, req->nr_fds);
-        ret = vfio_user_conn_send(conn, &tx, deadline);
-        finished = vfio_user_conn_sent(conn, slot, req, ret);
+        ret = vfio_user_conn_send(conn, &tx, until);
+        vfio_user_conn_sent(conn, slot, req,
+                            ret == -ETIMEDOUT && until < req->deadline ?
+                            -EAGAIN : ret);
+    } else if (qatomic_read(&conn->lockstep)) {
+        vfio_user_conn_check_overdue(conn);
     }
-    if (finished && done) {
-        done(req);
+    return req->state != VFIO_USER_REQUEST_IDLE;
+}
+
+/* Requests that nobody waits for --------------------------------------------- */
+
+/* It has a slot, and room in the socket is made for it if there is none. */
+static void vfio_user_conn_send_later(VFIOUserConn *conn,
+                                      VFIOUserConnSlot *slot,
+                                      VFIOUserRequest *req)
+{
+    VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
+
+    vfio_user_conn_set_tx(&tx, slot->life, req, 0);
+    trace_vfio_user_conn_request(conn->name, req->id, req->command,
+                                 tx.header.size, req->nr_fds);
+    if (vfio_user_conn_sent(conn, slot, req,
+                            vfio_user_conn_tx_later(conn, &tx))) {
+        req->done(req);
+    }
+}
+
+static void vfio_user_conn_close_dups(int *dups, unsigned nr)
+{
+    for (unsigned i = 0; dups && i < nr; i++) {
+        close(dups[i]);
+    }
+    g_free(dups);
+}
+
+void vfio_user_conn_drop_dups(VFIOUserRequest *req)
+{
+    vfio_user_conn_close_dups(g_steal_pointer(&req->dups), req->nr_fds);
+}
+
+/* Its descriptors are the caller's, who goes on. Returns 0 or -errno. */
+static int vfio_user_conn_dup_fds(VFIOUserRequest *req)
+{
+    int *dups = g_new(int, req->nr_fds);
+
+    for (unsigned i = 0; i < req->nr_fds; i++) {
+        dups[i] = fcntl(req->fds[i], F_DUPFD_CLOEXEC, 0);
+        if (dups[i] < 0) {
+            int ret = -errno;
+
+            vfio_user_conn_close_dups(dups, i);
+            return ret;
+        }
+    }
+    req->fds = req->dups = dups;
+    return 0;
+}
+
+void vfio_user_conn_submit_pending(VFIOUserConn *conn)
+{
+    while (!QSIMPLEQ_EMPTY_ATOMIC(&conn->pending)) {
+        VFIOUserConnSlot *slot;
+        VFIOUserRequest *req;
+        unsigned nr_dups;
+        int *dups;
+
+        WITH_QEMU_LOCK_GUARD(&conn->lock) {
+            req = QSIMPLEQ_FIRST(&conn->pending);
+            slot = req && !conn->failed ?
+                   vfio_user_conn_get_slot_locked(conn, req, get_clock()) : NULL;
+            if (slot) {
+                QSIMPLEQ_REMOVE_HEAD(&conn->pending, pending);
+                req->id = slot->id;
+                if (QSIMPLEQ_EMPTY(&conn->pending)) {
+                    vfio_user_conn_wake_locked(conn, conn);
+                }
+            }
+        }
+        if (!slot) {
+            return;
+        }
+        dups = g_steal_pointer(&req->dups);
+        nr_dups = req->nr_fds;
+        vfio_user_conn_send_later(conn, slot, req);
+        vfio_user_conn_close_dups(dups, nr_dups);
+    }
+}
+
+VFIOUserRequest *vfio_user_conn_lose_pending_locked(VFIOUserConn *conn,
+                                                    VFIOUserRequest *orphans)
+{
+    VFIOUserRequest *req;
+
+    while ((req = QSIMPLEQ_FIRST(&conn->pending))) {
+        QSIMPLEQ_REMOVE_HEAD(&conn->pending, pending);
+        vfio_user_conn_finish_locked(conn, req, -EPIPE);
+        req->next = orphans;
+        orphans = req;
+    }
+    return orphans;
+}
+
+/*
+ * Take a slot or, if there is none, let whoever drives do it when there is one.
+ * @slot is NULL then. Returns 0 or -EPIPE; -EAGAIN when its descriptors have to be
+ * duplicated first.
+ */
+static int vfio_user_conn_enqueue(VFIOUserConn *conn, VFIOUserRequest *req,
+                                  VFIOUserConnSlot **slot)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    *slot = NULL;
+    if (conn->failed || (req->life && req->life != conn->life)) {
+        return -EPIPE;
+    }
+    if (QSIMPLEQ_EMPTY(&conn->pending)) {
+        *slot = vfio_user_conn_get_slot_locked(conn, req, get_clock());
+    }
+    if (*slot) {
+        req->id = (*slot)->id;
+    } else if (req->nr_fds && !req->dups) {
+        return -EAGAIN;
+    } else {
+        QSIMPLEQ_INSERT_TAIL(&conn->pending, req, pending);
+    }
+    return 0;
+}
+
+static void vfio_user_conn_submit_done(VFIOUserConn *conn,
+                                       VFIOUserRequest *req)
+{
+    VFIOUserConnSlot *slot;
+    unsigned nr_dups;
+    int *dups;
+    int ret;
+
+    req->state = VFIO_USER_REQUEST_PENDING;
+    req->dups = NULL;
+    ret = vfio_user_conn_enqueue(conn, req, &slot);
+    if (ret == -EAGAIN) {
+        ret = vfio_user_conn_dup_fds(req);
+        if (!ret) {
+            ret = vfio_user_conn_enqueue(conn, req, &slot);
+        }
+    }
+    if (!ret && !slot) {
+        return;
+    }
+    dups = g_steal_pointer(&req->dups);
+    nr_dups = req->nr_fds;
+    if (slot) {
+        vfio_user_conn_send_later(conn, slot, req);
+    } else {
+        WITH_QEMU_LOCK_GUARD(&conn->lock) {
+            vfio_user_conn_finish_locked(conn, req, ret);
+        }
+        req->done(req);
+    }
+    vfio_user_conn_close_dups(dups, nr_dups);
+}
+
+void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)
+{
+    if (req->done) {
+        vfio_user_conn_submit_done(conn, req);
+    } else {
+        vfio_user_conn_submit_until(conn, req, INT64_MAX);
     }
 }
 
@@ -369,6 +584,63 @@ bool vfio_user_conn_wait_until(VFIOUserConn *conn, VFIOUserRequest *req,
     return true;
 }
 
+bool vfio_user_conn_leave(VFIOUserConn *conn, VFIOUserRequest *req,
+                          VFIOUserRequest *to)
+{
+    VFIOUserConnSlot *slot =
+        &conn->slots[req->id % VFIO_USER_CONN_MAX_REQUESTS];
+
+    QEMU_LOCK_GUARD(&conn->lock);
+    if (req->state == VFIO_USER_REQUEST_DONE || conn->failed ||
+        conn->rx.req == req) {
+        return false;
+    }
+    assert(slot->req == req && !slot->sending);
+    slot->req = to;
+    to->id = req->id;
+    to->state = VFIO_USER_REQUEST_PENDING;
+    req->state = VFIO_USER_REQUEST_IDLE;
+    return true;
+}
+
+bool vfio_user_conn_cancel(VFIOUserConn *conn, VFIOUserRequest *req, int ret)
+{
+    VFIOUserConnSlot *slot =
+        &conn->slots[req->id % VFIO_USER_CONN_MAX_REQUESTS];
+    VFIOUserRequest *r;
+
+    QEMU_LOCK_GUARD(&conn->lock);
+    if (req->state == VFIO_USER_REQUEST_DONE) {
+        return false;
+    }
+    QSIMPLEQ_FOREACH(r, &conn->pending, pending) {
+        if (r == req) {
+            QSIMPLEQ_REMOVE(&conn->pending, req, VFIOUserRequest, pending);
+            vfio_user_conn_drop_dups(req);
+            vfio_user_conn_finish_locked(conn, req, ret);
+            return true;
+        }
+    }
+    if (slot->req != req || slot->sending) {
+        return false;
+    }
+    vfio_user_conn_abandon_locked(conn, req, ret);
+    return true;
+}
+
+bool vfio_user_conn_wait_for(VFIOUserConn *conn, VFIOUserReady *ready,
+                             const void *key, int64_t until)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    return vfio_user_conn_wait_locked(conn, ready, key, until);
+}
+
+void vfio_user_conn_wake(VFIOUserConn *conn, const void *key)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    vfio_user_conn_wake_locked(conn, key);
+}
+
 void vfio_user_conn_abandon(VFIOUserConn *conn, VFIOUserRequest *req)
 {
     QEMU_LOCK_GUARD(&conn->lock);
@@ -393,7 +665,7 @@ int vfio_user_conn_try_post(VFIOUserConn *conn, VFIOUserRequest *req)
         return -EPIPE;
     }
     req->id = 0;
-    vfio_user_conn_set_tx(&tx, qatomic_read(&conn->life), req,
+    vfio_user_conn_set_tx(&tx, req->life ?: vfio_user_conn_life(conn), req,
                           VFIO_USER_NO_REPLY);
     ret = vfio_user_conn_tx_try(conn, &tx);
     if (ret != -EAGAIN) {
@@ -411,7 +683,7 @@ int vfio_user_conn_post(VFIOUserConn *conn, VFIOUserRequest *req)
         return -EPIPE;
     }
     req->id = 0;
-    vfio_user_conn_set_tx(&tx, qatomic_read(&conn->life), req,
+    vfio_user_conn_set_tx(&tx, req->life ?: vfio_user_conn_life(conn), req,
                           VFIO_USER_NO_REPLY);
     trace_vfio_user_conn_post(conn->name, req->command, tx.header.size);
     ret = vfio_user_conn_send(conn, &tx,
@@ -426,7 +698,8 @@ static bool vfio_user_conn_has_backlog_room(VFIOUserConn *conn,
 }
 
 int vfio_user_conn_post_write(VFIOUserConn *conn, uint32_t region,
-                              uint64_t off, const void *data, unsigned len)
+                              uint64_t off, const void *data, unsigned len,
+                              unsigned life, unsigned timeout_ms)
 {
     struct vfio_user_write_multi_entry entry = {
         .offset = off,
@@ -442,12 +715,12 @@ int vfio_user_conn_post_write(VFIOUserConn *conn, uint32_t region,
         return -EPIPE;
     }
     trace_vfio_user_conn_post(conn->name, VFIO_USER_REGION_WRITE, len);
-    while ((ret = vfio_user_conn_tx_write(conn, &entry)) == -EAGAIN) {
+    while ((ret = vfio_user_conn_tx_write(conn, &entry, life)) == -EAGAIN) {
         bool room;
 
         if (!deadline) {
             deadline = g_get_monotonic_time() +
-                       conn->timeout_ms * (int64_t)1000;
+                       (timeout_ms ?: conn->timeout_ms) * (int64_t)1000;
         }
         WITH_QEMU_LOCK_GUARD(&conn->lock) {
             room = vfio_user_conn_wait_locked(conn,

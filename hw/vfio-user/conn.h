@@ -7,6 +7,7 @@
 #ifndef HW_VFIO_USER_CONN_H
 #define HW_VFIO_USER_CONN_H
 
+#include "qemu/queue.h"
 #include "qemu/thread.h"
 #include "block/aio.h"
 #include "hw/vfio-user/wire.h"
@@ -25,6 +26,19 @@ typedef struct VFIOUserConn VFIOUserConn;
 #define VFIO_USER_CONN_MAX_IOV          8
 /* Pieces of guest memory that one DMA command may touch. */
 #define VFIO_USER_CONN_MAX_DMA_IOV      64
+
+/*
+ * QEMU is compiled so that variables on the stack are cleared first. Too dear
+ * for the large ones on the path of a register access.
+ */
+#if __has_attribute(uninitialized)
+#define VFIO_USER_UNINITIALIZED __attribute__((uninitialized))
+#else
+#define VFIO_USER_UNINITIALIZED
+#endif
+
+/* Whether what @key stands for has come about. Quick, and takes no lock. */
+typedef bool VFIOUserReady(VFIOUserConn *conn, const void *key);
 
 /**
  * VFIOUserDMA: guest memory that a server's command is reading or writing
@@ -83,7 +97,10 @@ typedef enum VFIOUserRequestState {
  * @timeout_ms: from submission to reply; 0: the connection's default
  * @done: NULL, or called when there is an outcome, for a request that nobody
  *     waits for: from any thread, as VFIOUserConnOps' functions. It has no
- *     deadline once it was sent. @done may free the request.
+ *     deadline, and @out is copied where the socket is full. @done may free the
+ *     request.
+ * @life: vfio_user_conn_life(), if the request is for that socket only: it fails
+ *     with -EPIPE on another one. 0: whatever is there
  *
  * @ret: 0; -errno of the server (clamped to 1..4095, 0 becomes EIO);
  *     -ETIMEDOUT when the deadline passed (the reply is dropped should it
@@ -104,6 +121,7 @@ typedef struct VFIOUserRequest {
     unsigned max_in_fds;
     unsigned timeout_ms;
     void (*done)(struct VFIOUserRequest *req);
+    unsigned life;
 
     int ret;
     size_t in_len;
@@ -113,6 +131,8 @@ typedef struct VFIOUserRequest {
     uint16_t id;
     int64_t deadline;
     struct VFIOUserRequest *next;
+    int *dups;
+    QSIMPLEQ_ENTRY(VFIOUserRequest) pending;
 } VFIOUserRequest;
 
 /**
@@ -201,10 +221,23 @@ void vfio_user_conn_free(VFIOUserConn *conn);
  * Returns at once unless too many are in flight or the socket is full; then
  * it waits, serving the connection, up to the request's deadline. The outcome
  * of any failure is in @req as if the reply had told it. What @out points to is
- * no longer needed; what @in points to is, until there is an outcome. A request
- * with @done must not be touched any more. Any thread.
+ * no longer needed; what @in points to is, until there is an outcome. Any thread.
+ *
+ * With @done it never waits: the request takes its turn when there is room, and
+ * must not be touched any more. @out is needed until there is an outcome; of @fds
+ * duplicates are made.
  */
 void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req);
+
+/**
+ * vfio_user_conn_submit_until: as vfio_user_conn_submit(), but not for long
+ * @until: g_get_monotonic_time() up to which it may wait
+ *
+ * Returns false when the server was sent nothing, and @req has no outcome. Without
+ * @done. Any thread.
+ */
+bool vfio_user_conn_submit_until(VFIOUserConn *conn, VFIOUserRequest *req,
+                                 int64_t until);
 
 /**
  * vfio_user_conn_wait: wait for the reply of a submitted request
@@ -245,13 +278,50 @@ bool vfio_user_conn_wait_until(VFIOUserConn *conn, VFIOUserRequest *req,
  */
 void vfio_user_conn_abandon(VFIOUserConn *conn, VFIOUserRequest *req);
 
+/**
+ * vfio_user_conn_leave: somebody who waited for a request does so no longer
+ * @req: submitted without @done
+ * @to: takes its place, with @done, and @in of the same sizes
+ *
+ * Returns false, and nothing has changed, when the reply is there or just arrives.
+ * Any thread, but not while another one waits for @req.
+ */
+bool vfio_user_conn_leave(VFIOUserConn *conn, VFIOUserRequest *req,
+                          VFIOUserRequest *to);
+
+/**
+ * vfio_user_conn_cancel: a request with @done is not wanted any more
+ * @ret: its outcome
+ *
+ * Returns false when it has one, and @done was or is being called. After true it
+ * never is; a reply that still comes is dropped. Any thread.
+ */
+bool vfio_user_conn_cancel(VFIOUserConn *conn, VFIOUserRequest *req, int ret);
+
+/**
+ * vfio_user_conn_wait_for: wait for something that replies bring about
+ * @ready, @key: what; the latter is what vfio_user_conn_wake() names
+ * @until: as for vfio_user_conn_wait_until()
+ *
+ * Returns what @ready says in the end; it may be false before @until if the
+ * connection fails. Any thread.
+ */
+bool vfio_user_conn_wait_for(VFIOUserConn *conn, VFIOUserReady *ready,
+                             const void *key, int64_t until);
+
+/* What @key stands for has come about. Any thread, @done included. */
+void vfio_user_conn_wake(VFIOUserConn *conn, const void *key);
+
+/* Which socket it is: never 0, another one after each adoption. Any thread. */
+unsigned vfio_user_conn_life(VFIOUserConn *conn);
+
 /* Submit and wait. */
 int vfio_user_conn_call(VFIOUserConn *conn, VFIOUserRequest *req);
 
 /**
  * vfio_user_conn_post: send a command that gets no reply (no_reply)
  *
- * Uses @command, @out, @fds and @timeout_ms of @req. Returns when the socket
+ * Uses @command, @out, @fds, @life and @timeout_ms of @req. Returns when the socket
  * has taken the message: 0, -ETIMEDOUT when it did not in time (nothing was
  * sent), -EPIPE. Commands are handled in the order in which they were sent,
  * so any later reply tells that this one was handled. Any thread.
@@ -274,15 +344,17 @@ int vfio_user_conn_try_post(VFIOUserConn *conn, VFIOUserRequest *req);
  * vfio_user_conn_post_write: post a small write that may be coalesced
  * @region, @off, @data, @len: as in REGION_WRITE; @len is at most
  *     VFIO_USER_CONN_SMALL_WRITE
+ * @life, @timeout_ms: as in VFIOUserRequest
  *
  * For a server that negotiated write_multiple. As vfio_user_conn_post() while
  * the socket has room. When it has none the write is remembered, those that
  * follow join it, and they leave together as REGION_WRITE_MULTI, in their
- * place among all other messages. Waits, up to the default deadline, only when
+ * place among all other messages. Waits, up to its deadline, only when
  * VFIO_USER_CONN_MAX_BACKLOG writes are remembered.
  */
 int vfio_user_conn_post_write(VFIOUserConn *conn, uint32_t region,
-                              uint64_t off, const void *data, unsigned len);
+                              uint64_t off, const void *data, unsigned len,
+                              unsigned life, unsigned timeout_ms);
 
 /**
  * vfio_user_conn_set_lockstep: never have two requests at the server at once
@@ -327,6 +399,13 @@ bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from);
  * adopt.
  */
 void vfio_user_conn_rebind(VFIOUserConn *conn, void *opaque);
+
+/*
+ * Somebody has waited with the BQL for a server that does not answer, up to the
+ * deadline; until it has sent anything, nobody does so again. Any thread.
+ */
+void vfio_user_conn_set_stuck(VFIOUserConn *conn);
+bool vfio_user_conn_stuck(VFIOUserConn *conn);
 
 /* True once the connection has failed or was closed. Any thread. */
 bool vfio_user_conn_broken(VFIOUserConn *conn);

@@ -28,6 +28,7 @@
 typedef struct VFIOUserWindowMsg {
     VFIOUserRequest req;
     VFIOUserDevice *udev;
+    VFIOUserOwed *owed;
     union {
         struct vfio_user_dma_map map;
         struct vfio_user_dma_unmap unmap;
@@ -79,6 +80,7 @@ static void vfio_user_container_done(VFIOUserRequest *req)
     if (vfio_user_container_result(msg, req->ret, &err)) {
         vfio_user_device_offline(msg->udev, err);
     }
+    vfio_user_owed_put(msg->owed);
     g_free(msg);
 }
 
@@ -94,6 +96,7 @@ static void vfio_user_container_send(VFIOUserContainer *c,
     if (c->in_transaction && c->bcontainer.initialized &&
         (c->replaying || !vfio_user_dma_behind_iommu(c->udev))) {
         msg->req.done = vfio_user_container_done;
+        msg->owed = vfio_user_owed_get(c->udev);
     } else {
         QSIMPLEQ_INSERT_TAIL(&c->pending, msg, next);
     }

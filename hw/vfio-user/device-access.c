@@ -4,7 +4,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * What has no mapping is accessed by message: hw/vfio's pread and pwrite become
- * REGION_READ and REGION_WRITE.
+ * REGION_READ and REGION_WRITE. How the guest's own accesses wait is in
+ * guest-access.c.
  *
  * Before realize is over an access that fails returns its error, which fails
  * realize. Afterwards a guest could make errors at will, so the access reads
@@ -24,6 +25,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/host-utils.h"
+#include "qemu/main-loop.h"
 #include "hw/pci/pci.h"
 #include "qapi/error.h"
 #include "device-int.h"
@@ -33,100 +35,87 @@
 
 /* Messages ----------------------------------------------------------------- */
 
-static int vfio_user_device_bad_reply(VFIOUserDevice *udev, Error *err)
+void vfio_user_region_msg_init(VFIOUserRegionMsg *msg, bool is_write,
+                               unsigned region, uint64_t off, void *buf,
+                               size_t len)
 {
-    vfio_user_device_broke_protocol(udev, err);
-    return -EPIPE;
+    msg->out = (struct vfio_user_region_rw) {
+        .offset = off, .region = region, .count = len,
+    };
+    msg->out_iov[0] = (struct iovec) { &msg->out, sizeof(msg->out) };
+    msg->out_iov[1] = (struct iovec) { buf, len };
+    msg->in_iov[0] = (struct iovec) { &msg->in, sizeof(msg->in) };
+    msg->in_iov[1] = (struct iovec) { buf, len };
+    msg->req = (VFIOUserRequest) {
+        .command = is_write ? VFIO_USER_REGION_WRITE : VFIO_USER_REGION_READ,
+        .out = msg->out_iov, .nr_out = is_write ? 2 : 1,
+        .in = msg->in_iov, .nr_in = is_write ? 1 : 2,
+    };
 }
 
-static int vfio_user_device_read_part(VFIOUserDevice *udev,
-                                      struct vfio_user_region_rw *rw,
-                                      void *buf)
+int vfio_user_region_msg_result(VFIOUserDevice *udev, VFIOUserRegionMsg *msg)
 {
-    struct vfio_user_region_rw rep;
-    struct iovec out = { .iov_base = rw, .iov_len = sizeof(*rw) };
-    struct iovec in[] = {
-        { .iov_base = &rep, .iov_len = sizeof(rep) },
-        { .iov_base = buf, .iov_len = rw->count },
-    };
-    VFIOUserRequest req = {
-        .command = VFIO_USER_REGION_READ,
-        .out = &out, .nr_out = 1,
-        .in = in, .nr_in = ARRAY_SIZE(in),
-    };
+    bool is_write = msg->req.command == VFIO_USER_REGION_WRITE;
     Error *err = NULL;
-    int ret = vfio_user_conn_call(udev->conn, &req);
 
-    if (!ret && !vfio_user_wire_check_region_rw(&rep, req.in_len, rw, false,
-                                                &err)) {
-        return vfio_user_device_bad_reply(udev, err);
+    if (!msg->req.ret &&
+        !vfio_user_wire_check_region_rw(&msg->in, msg->req.in_len, &msg->out,
+                                        is_write, &err)) {
+        vfio_user_device_broke_protocol(udev, err);
+        return -EPIPE;
     }
-    return ret;
+    return msg->req.ret;
 }
 
-static int vfio_user_device_write_part(VFIOUserDevice *udev,
-                                       struct vfio_user_region_rw *rw,
-                                       const void *buf, bool posted)
+int vfio_user_device_post(VFIOUserDevice *udev, unsigned region, uint64_t off,
+                          const void *buf, size_t len, unsigned life,
+                          unsigned timeout_ms)
 {
-    struct vfio_user_region_rw rep;
-    struct iovec out[] = {
-        { .iov_base = rw, .iov_len = sizeof(*rw) },
-        { .iov_base = (void *)buf, .iov_len = rw->count },
-    };
-    struct iovec in = { .iov_base = &rep, .iov_len = sizeof(rep) };
-    VFIOUserRequest req = {
-        .command = VFIO_USER_REGION_WRITE,
-        .out = out, .nr_out = ARRAY_SIZE(out),
-        .in = &in, .nr_in = 1,
-    };
-    Error *err = NULL;
+    VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
     int ret;
 
-    posted = posted && !vfio_user_conn_lockstep(udev->conn);
-    if (posted && udev->caps.write_multiple &&
-        rw->count <= VFIO_USER_CONN_SMALL_WRITE) {
-        return vfio_user_conn_post_write(udev->conn, rw->region, rw->offset,
-                                         buf, rw->count);
+    vfio_user_region_msg_init(&msg, true, region, off, (void *)buf, len);
+    msg.req.life = life;
+    msg.req.timeout_ms = timeout_ms;
+    /* The usual case: the socket has room. */
+    ret = vfio_user_conn_try_post(udev->conn, &msg.req);
+    if (ret != -EAGAIN) {
+        return ret;
     }
-    if (posted) {
-        return vfio_user_conn_post(udev->conn, &req);
+    if (udev->caps.write_multiple && len <= VFIO_USER_CONN_SMALL_WRITE) {
+        return vfio_user_conn_post_write(udev->conn, region, off, buf, len,
+                                         life, timeout_ms);
     }
-    ret = vfio_user_conn_call(udev->conn, &req);
-    if (!ret && !vfio_user_wire_check_region_rw(&rep, req.in_len, rw, true,
-                                                &err)) {
-        return vfio_user_device_bad_reply(udev, err);
-    }
-    return ret;
+    return vfio_user_conn_post(udev->conn, &msg.req);
 }
 
-/*
- * The usual case of a posted write: the socket has room, so nobody waits and
- * the BQL can stay. Returns -EAGAIN when it is not so simple.
- */
-static int vfio_user_device_write_at_once(VFIOUserDevice *udev,
-                                          const VFIOUserRegion *region,
-                                          uint64_t off, const void *buf,
-                                          size_t len)
+bool vfio_user_device_is_posted(VFIOUserDevice *udev, unsigned region)
 {
-    struct vfio_user_region_rw rw = {
-        .offset = off,
-        .region = region->info.index,
-        .count = len,
-    };
-    struct iovec out[] = {
-        { .iov_base = &rw, .iov_len = sizeof(rw) },
-        { .iov_base = (void *)buf, .iov_len = len },
-    };
-    VFIOUserRequest req = {
-        .command = VFIO_USER_REGION_WRITE,
-        .out = out, .nr_out = ARRAY_SIZE(out),
-    };
+    return udev->regions[region].posted && !vfio_user_conn_lockstep(udev->conn);
+}
 
-    if (!region->posted || len > VFIO_USER_CONN_SMALL_WRITE ||
-        vfio_user_conn_lockstep(udev->conn)) {
-        return -EAGAIN;
+static int vfio_user_device_read_part(VFIOUserDevice *udev, unsigned region,
+                                      uint64_t off, void *buf, size_t len)
+{
+    VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
+
+    vfio_user_region_msg_init(&msg, false, region, off, buf, len);
+    vfio_user_conn_call(udev->conn, &msg.req);
+    return vfio_user_region_msg_result(udev, &msg);
+}
+
+static int vfio_user_device_write_part(VFIOUserDevice *udev, unsigned region,
+                                       uint64_t off, const void *buf,
+                                       size_t len)
+{
+    VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
+
+    if (vfio_user_device_is_posted(udev, region)) {
+        return vfio_user_device_post(udev, region, off, buf, len, 0, 0);
     }
-    return vfio_user_conn_try_post(udev->conn, &req);
+    vfio_user_region_msg_init(&msg, true, region, off, (void *)buf, len);
+    vfio_user_conn_call(udev->conn, &msg.req);
+    return vfio_user_region_msg_result(udev, &msg);
 }
 
 int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
@@ -135,16 +124,12 @@ int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
     int ret = 0;
 
     while (len && !ret) {
-        struct vfio_user_region_rw rw = {
-            .offset = off,
-            .region = index,
-            .count = MIN(len, udev->caps.max_data_xfer_size),
-        };
+        size_t part = MIN(len, udev->caps.max_data_xfer_size);
 
-        ret = vfio_user_device_read_part(udev, &rw, buf);
-        off += rw.count;
-        buf += rw.count;
-        len -= rw.count;
+        ret = vfio_user_device_read_part(udev, index, off, buf, part);
+        off += part;
+        buf += part;
+        len -= part;
     }
     return ret;
 }
@@ -152,20 +137,15 @@ int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
 int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
                            const void *buf, size_t len)
 {
-    const VFIOUserRegion *region = &udev->regions[index];
     int ret = 0;
 
     while (len && !ret) {
-        struct vfio_user_region_rw rw = {
-            .offset = off,
-            .region = index,
-            .count = MIN(len, udev->caps.max_data_xfer_size),
-        };
+        size_t part = MIN(len, udev->caps.max_data_xfer_size);
 
-        ret = vfio_user_device_write_part(udev, &rw, buf, region->posted);
-        off += rw.count;
-        buf += rw.count;
-        len -= rw.count;
+        ret = vfio_user_device_write_part(udev, index, off, buf, part);
+        off += part;
+        buf += part;
+        len -= part;
     }
     return ret;
 }
@@ -204,6 +184,9 @@ static void vfio_user_device_access_failed(VFIOUserDevice *udev,
     int64_t now = g_get_monotonic_time() / 1000;
     int64_t before = qatomic_read(&udev->complained_ms);
 
+    if (ret == VFIO_USER_HELD_AGAIN) {
+        return;
+    }
     trace_vfio_user_device_access_failed(udev->name, what,
                                          VFIO_FILE_OFFSET_INDEX(off),
                                          off & VFIO_FILE_OFFSET_MASK, len,
@@ -229,10 +212,10 @@ static bool vfio_user_device_snapshot(VFIOUserDevice *udev, off_t off)
            VFIO_FILE_OFFSET_INDEX(off) == VFIO_USER_REGION_CONFIG;
 }
 
-/* What never changes, and what hw/vfio asks whenever it goes back to INTx */
+/* It never changes, and hw/vfio asks whenever it goes back to INTx. */
 static bool vfio_user_device_is_pin(off_t off, size_t len)
 {
-    return !current_cpu && len == 1 &&
+    return len == 1 &&
            VFIO_FILE_OFFSET_INDEX(off) == VFIO_USER_REGION_CONFIG &&
            (off & VFIO_FILE_OFFSET_MASK) == PCI_INTERRUPT_PIN;
 }
@@ -246,126 +229,200 @@ static void vfio_user_device_write_rom_bar(VFIOUserDevice *udev,
     pci_set_long(udev->config + PCI_ROM_ADDRESS, value);
 }
 
-/*
- * Who is no vCPU is QEMU itself, in a reset or the like, with the BQL and with
- * several registers to write. The server takes them in their order, so what
- * comes afterwards finds them written, and nobody need wait.
- */
-typedef struct VFIOUserConfigMsg {
-    VFIOUserRequest req;
+/* Writes that nobody waits for ------------------------------------------------ */
+
+/* @owed: or the vCPU does, when its access is over. */
+typedef struct VFIOUserLaterMsg {
+    VFIOUserRegionMsg msg;
     VFIOUserDevice *udev;
-    struct vfio_user_region_rw out, in;
-    uint8_t data[sizeof(uint32_t)];
-    struct iovec out_iov[2], in_iov;
-} VFIOUserConfigMsg;
+    VFIOUserOwed *owed;
+    uint64_t data;
+} VFIOUserLaterMsg;
 
-static void vfio_user_device_config_written(VFIOUserRequest *req)
+static void vfio_user_device_written(VFIOUserRequest *req)
 {
-    VFIOUserConfigMsg *msg = container_of(req, VFIOUserConfigMsg, req);
-    Error *err = NULL;
+    VFIOUserRegionMsg *msg = container_of(req, VFIOUserRegionMsg, req);
+    VFIOUserLaterMsg *later = container_of(msg, VFIOUserLaterMsg, msg);
+    int ret = vfio_user_region_msg_result(later->udev, msg);
 
-    if (req->ret) {
-        vfio_user_device_access_failed(msg->udev, "write",
+    if (ret) {
+        vfio_user_device_access_failed(later->udev, "write",
                                        VFIO_FILE_OFFSET(msg->out.region) +
-                                       msg->out.offset, msg->out.count,
-                                       req->ret);
-    } else if (!vfio_user_wire_check_region_rw(&msg->in, req->in_len, &msg->out,
-                                               true, &err)) {
-        vfio_user_device_broke_protocol(msg->udev, err);
+                                       msg->out.offset, msg->out.count, ret);
     }
-    g_free(msg);
+    vfio_user_owed_put(later->owed);
+    g_free(later);
 }
 
-static bool vfio_user_device_write_config_later(VFIOUserDevice *udev,
-                                                const VFIOUserRegion *region,
-                                                uint64_t off, const void *buf,
-                                                size_t len)
+/* Up to 8 bytes; their order is that of the calls. BQL. */
+static void vfio_user_device_write_later(VFIOUserDevice *udev, unsigned region,
+                                         uint64_t off, const void *buf,
+                                         size_t len)
 {
-    VFIOUserConfigMsg *msg;
+    VFIOUserLaterMsg *later = g_new(VFIOUserLaterMsg, 1);
 
-    if (current_cpu || !udev->ready || len > sizeof(msg->data) ||
-        region->info.index != VFIO_USER_REGION_CONFIG ||
-        vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
-        return false;
-    }
-    msg = g_new0(VFIOUserConfigMsg, 1);
-    msg->udev = udev;
-    msg->out = (struct vfio_user_region_rw) {
-        .offset = off, .region = VFIO_USER_REGION_CONFIG, .count = len,
+    memcpy(&later->data, buf, len);
+    later->udev = udev;
+    later->owed = vfio_user_owed_get(udev);
+    vfio_user_region_msg_init(&later->msg, true, region, off, &later->data,
+                              len);
+    later->msg.req.done = vfio_user_device_written;
+    vfio_user_conn_submit(udev->conn, &later->msg.req);
+}
+
+/* hw/vfio's accesses ------------------------------------------------------------ */
+
+/*
+ * Not the guest's own: of another device's DMA, or of QEMU itself. With the BQL held
+ * by somebody further up it is kept. A server that let such a one run into its
+ * deadline is not waited for again with the BQL before it has said something; so it
+ * is asked for something.
+ */
+static bool vfio_user_device_is_nested(VFIOUserDevice *udev, size_t len)
+{
+    return udev->ready && bql_locked() &&
+           len <= MIN(sizeof(uint64_t), udev->caps.max_data_xfer_size);
+}
+
+/* A question that every server has an answer to (DEVICE_GET_INFO) */
+typedef struct VFIOUserProbe {
+    VFIOUserRequest req;
+    struct vfio_user_device_info out, in;
+    struct iovec out_iov, in_iov;
+} VFIOUserProbe;
+
+static void vfio_user_device_probed(VFIOUserRequest *req)
+{
+    g_free(container_of(req, VFIOUserProbe, req));
+}
+
+static void vfio_user_device_probe(VFIOUserDevice *udev)
+{
+    VFIOUserProbe *p = g_new0(VFIOUserProbe, 1);
+
+    p->out.argsz = sizeof(p->out);
+    p->out_iov = (struct iovec) { &p->out, sizeof(p->out) };
+    p->in_iov = (struct iovec) { &p->in, sizeof(p->in) };
+    p->req = (VFIOUserRequest) {
+        .command = VFIO_USER_DEVICE_GET_INFO,
+        .out = &p->out_iov, .nr_out = 1,
+        .in = &p->in_iov, .nr_in = 1,
+        .done = vfio_user_device_probed,
     };
-    memcpy(msg->data, buf, len);
-    msg->out_iov[0] = (struct iovec) { &msg->out, sizeof(msg->out) };
-    msg->out_iov[1] = (struct iovec) { msg->data, len };
-    msg->in_iov = (struct iovec) { &msg->in, sizeof(msg->in) };
-    msg->req = (VFIOUserRequest) {
-        .command = VFIO_USER_REGION_WRITE,
-        .out = msg->out_iov, .nr_out = 2,
-        .in = &msg->in_iov, .nr_in = 1,
-        .done = vfio_user_device_config_written,
-    };
-    vfio_user_conn_submit(udev->conn, &msg->req);
-    return true;
+    vfio_user_conn_submit(udev->conn, &p->req);
 }
 
 /*
- * All-ones, as from an empty slot. But not for hw/vfio itself, which looks at
- * the interrupt pin whenever it goes back to INTx and complains about 255.
+ * Wait with the BQL. A server that has lost one reply answers the probe behind it, and
+ * is not stuck. Up to 8 bytes.
  */
-static void vfio_user_device_read_nothing(VFIOUserDevice *udev, uint8_t *buf,
-                                          size_t len, off_t off)
+static int vfio_user_device_call_nested(VFIOUserDevice *udev,
+                                        VFIOUserRegionMsg *msg)
 {
-    memset(buf, 0xff, len);
-    if (VFIO_FILE_OFFSET_INDEX(off) == VFIO_USER_REGION_CONFIG && len == 1 &&
-        (off & VFIO_FILE_OFFSET_MASK) == PCI_INTERRUPT_PIN) {
-        *buf = udev->config[PCI_INTERRUPT_PIN];
+    VFIOUserConn *conn = udev->conn;
+    int64_t half = udev->timeout_ms * (int64_t)500;
+
+    if (vfio_user_conn_stuck(conn)) {
+        return -ETIMEDOUT;
     }
+    vfio_user_conn_submit(conn, &msg->req);
+    if (!vfio_user_conn_wait_until(conn, &msg->req,
+                                   g_get_monotonic_time() + half)) {
+        vfio_user_conn_set_stuck(conn);
+        vfio_user_device_probe(udev);
+        vfio_user_conn_wait(conn, &msg->req);
+    }
+    return vfio_user_region_msg_result(udev, msg);
+}
+
+static bool vfio_user_device_is_guests(VFIOUserDevice *udev, unsigned region,
+                                       size_t len)
+{
+    return vfio_user_held_is_direct() && udev->ready &&
+           len <= MIN(sizeof(uint64_t), udev->caps.max_data_xfer_size) &&
+           (!bql_locked() || (region == VFIO_USER_REGION_CONFIG &&
+                              udev->reads_config));
+}
+
+static int vfio_user_device_read_region(VFIOUserDevice *udev, unsigned region,
+                                        uint64_t off, void *buf, size_t len)
+{
+    VFIOUserAccess a = {
+        .region = region, .off = off, .buf = buf, .len = len,
+    };
+    VFIOUserRegionMsg msg;
+
+    if (vfio_user_device_is_guests(udev, region, len)) {
+        return vfio_user_guest_access(udev, &a);
+    }
+    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
+        return -EPIPE;
+    }
+    if (!vfio_user_device_is_nested(udev, len)) {
+        return vfio_user_device_read(udev, region, off, buf, len);
+    }
+    vfio_user_region_msg_init(&msg, false, region, off, buf, len);
+    return vfio_user_device_call_nested(udev, &msg);
+}
+
+static int vfio_user_device_write_region(VFIOUserDevice *udev, unsigned region,
+                                         uint64_t off, const void *buf,
+                                         size_t len)
+{
+    VFIOUserAccess a = {
+        .region = region, .off = off, .buf = (void *)buf, .len = len,
+        .is_write = true,
+    };
+    VFIOUserRegionMsg msg;
+
+    if (vfio_user_device_is_guests(udev, region, len)) {
+        return vfio_user_guest_access(udev, &a);
+    }
+    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
+        return -EPIPE;
+    }
+    if (!vfio_user_device_is_nested(udev, len)) {
+        return vfio_user_device_write(udev, region, off, buf, len);
+    }
+    if (vfio_user_conn_stuck(udev->conn)) {
+        vfio_user_device_write_later(udev, region, off, buf, len);
+        return 0;
+    }
+    if (vfio_user_device_is_posted(udev, region)) {
+        int ret = vfio_user_device_post(udev, region, off, buf, len, 0, 0);
+
+        if (ret == -ETIMEDOUT) {
+            vfio_user_conn_set_stuck(udev->conn);
+        }
+        return ret;
+    }
+    vfio_user_region_msg_init(&msg, true, region, off, (void *)buf, len);
+    return vfio_user_device_call_nested(udev, &msg);
 }
 
 /*
- * An access of the guest, which has to wait while the server is away, or is
- * none where that is not wanted. @may_wait: the caller is a vCPU without the
- * BQL.
+ * hw/vfio goes on at once, and keeps its copy; so the order at the server is the
+ * order in the copy. One that is away is told of the copy when it is back. BQL.
  */
-static int vfio_user_device_read_up(VFIOUserDevice *udev, off_t off, void *buf,
-                                    size_t len, bool may_wait)
+static int vfio_user_device_write_config(VFIOUserDevice *udev, uint64_t off,
+                                         const void *buf, size_t len)
 {
-    unsigned life;
-    int ret;
-
-    do {
-        life = vfio_user_reconnect_life(udev);
-        ret = vfio_user_device_link(udev) == VFIO_USER_LINK_UP ?
-              vfio_user_device_read(udev, VFIO_FILE_OFFSET_INDEX(off),
-                                    off & VFIO_FILE_OFFSET_MASK, buf, len) :
-              -EPIPE;
-    } while (ret == -EPIPE && may_wait &&
-             vfio_user_reconnect_wait(udev, life) != VFIO_USER_RETURN_NONE);
-    return ret;
-}
-
-/* A server that begins anew has no use for what was meant for the one before. */
-static int vfio_user_device_write_up(VFIOUserDevice *udev,
-                                     const VFIOUserRegion *region, uint64_t off,
-                                     const void *buf, size_t len, bool may_wait)
-{
-    unsigned life;
-    int ret;
-
-    do {
-        life = vfio_user_reconnect_life(udev);
-        ret = vfio_user_device_link(udev) == VFIO_USER_LINK_UP ?
-              vfio_user_device_write(udev, region->info.index, off, buf, len) :
-              -EPIPE;
-    } while (ret == -EPIPE && may_wait &&
-             vfio_user_reconnect_wait(udev, life) == VFIO_USER_RETURN_KEPT);
-    return ret;
+    if (!udev->ready || len > sizeof(uint64_t)) {
+        return vfio_user_device_write(udev, VFIO_USER_REGION_CONFIG, off, buf,
+                                      len);
+    }
+    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
+        udev->missed_config++;
+        return -EPIPE;
+    }
+    vfio_user_device_write_later(udev, VFIO_USER_REGION_CONFIG, off, buf, len);
+    return 0;
 }
 
 ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
                                size_t len, off_t off)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    VFIOUserLeft left;
     int ret;
 
     if (!vfio_user_device_range(udev, off, len, VFIO_USER_REGION_READABLE)) {
@@ -375,44 +432,16 @@ ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
         memcpy(buf, udev->config + (off & VFIO_FILE_OFFSET_MASK), len);
         ret = 0;
     } else {
-        left = vfio_user_bql_leave(udev, vbasedev);
-        ret = vfio_user_device_read_up(udev, off, buf, len, left.left);
-        vfio_user_bql_enter(vbasedev, left);
+        ret = vfio_user_device_read_region(udev, VFIO_FILE_OFFSET_INDEX(off),
+                                           off & VFIO_FILE_OFFSET_MASK, buf,
+                                           len);
     }
     if (ret && udev->ready) {
+        memset(buf, 0xff, len);
         vfio_user_device_access_failed(udev, "read", off, len, ret);
-        vfio_user_device_read_nothing(udev, buf, len, off);
         ret = 0;
     }
     return ret ? vfio_user_device_errno(ret) : len;
-}
-
-/* Write, without the BQL where a vCPU would have to wait. */
-static int vfio_user_device_pwrite_region(VFIODevice *vbasedev,
-                                          const VFIOUserRegion *region,
-                                          uint64_t off, const void *buf,
-                                          size_t len)
-{
-    VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    VFIOUserLeft left;
-    int ret;
-
-    if (vfio_user_device_write_config_later(udev, region, off, buf, len)) {
-        return 0;
-    }
-    if (vfio_user_device_link(udev) == VFIO_USER_LINK_UP) {
-        ret = vfio_user_device_write_at_once(udev, region, off, buf, len);
-        if (ret != -EAGAIN && ret != -EPIPE) {
-            return ret;
-        }
-    }
-    left = vfio_user_bql_leave(udev, vbasedev);
-    ret = vfio_user_device_write_up(udev, region, off, buf, len, left.left);
-    vfio_user_bql_enter(vbasedev, left);
-    if (ret == -EPIPE && region->info.index == VFIO_USER_REGION_CONFIG) {
-        udev->missed_config++;
-    }
-    return ret;
 }
 
 ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
@@ -421,23 +450,23 @@ ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
     VFIOUserRegion *region =
         vfio_user_device_range(udev, off, len, VFIO_USER_REGION_WRITEABLE);
+    uint64_t at = off & VFIO_FILE_OFFSET_MASK;
     int ret;
 
     if (!region) {
         ret = -errno;
-    } else if (vfio_user_device_snapshot(udev, off) &&
-               (off & VFIO_FILE_OFFSET_MASK) == PCI_ROM_ADDRESS &&
+    } else if (vfio_user_device_snapshot(udev, off) && at == PCI_ROM_ADDRESS &&
                len == sizeof(uint32_t)) {
         vfio_user_device_write_rom_bar(udev, ldl_le_p(buf));
         ret = 0;
-    } else if (vfio_user_ioeventfd_write(vbasedev, region->info.index,
-                                         off & VFIO_FILE_OFFSET_MASK, buf,
+    } else if (region->info.index == VFIO_USER_REGION_CONFIG) {
+        ret = vfio_user_device_write_config(udev, at, buf, len);
+    } else if (vfio_user_ioeventfd_write(vbasedev, region->info.index, at, buf,
                                          len)) {
         ret = 0;
     } else {
-        ret = vfio_user_device_pwrite_region(vbasedev, region,
-                                             off & VFIO_FILE_OFFSET_MASK,
-                                             buf, len);
+        ret = vfio_user_device_write_region(udev, region->info.index, at, buf,
+                                            len);
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "write", off, len, ret);

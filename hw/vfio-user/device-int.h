@@ -24,6 +24,22 @@ static inline int vfio_user_device_errno(int ret)
 
 /* device-access.c */
 
+/* A request's outcome, its reply checked: 0 or -errno. Any thread. */
+int vfio_user_region_msg_result(VFIOUserDevice *udev, VFIOUserRegionMsg *msg);
+
+/**
+ * vfio_user_device_post: a posted write
+ * @life, @timeout_ms: as in VFIOUserRequest
+ *
+ * Returns 0 or -errno, -ETIMEDOUT when there was no room for it. Any thread.
+ */
+int vfio_user_device_post(VFIOUserDevice *udev, unsigned region, uint64_t off,
+                          const void *buf, size_t len, unsigned life,
+                          unsigned timeout_ms);
+
+/* Whether writes to a region are posted. Any thread. */
+bool vfio_user_device_is_posted(VFIOUserDevice *udev, unsigned region);
+
 /**
  * vfio_user_device_range: what an access of hw/vfio is to
  * @off: in the device file, VFIO_FILE_OFFSET() of the region included
@@ -40,13 +56,32 @@ VFIOUserRegion *vfio_user_device_range(VFIOUserDevice *udev, off_t off,
 /**
  * vfio_user_device_pread, vfio_user_device_pwrite: access a region
  *
- * VFIODeviceFileOps.pread and .pwrite, on whose rules see there. A vCPU waits
- * without the BQL, see bql.c. Once the device is ready they do not fail: a read
- * without an answer is all-ones.
+ * VFIODeviceFileOps.pread and .pwrite, on whose rules see there. Once the device is
+ * ready they do not fail: a read without an answer is all-ones. So is one that the
+ * guest's vCPU is to make again. Config space under the BQL.
  */
 ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf, size_t len,
                                off_t off);
 ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
                                 size_t len, off_t off);
+
+/* guest-access.c */
+
+/**
+ * vfio_user_guest_access: an access that vfio_user_held_is_direct()
+ *
+ * Returns 0 or -errno; VFIO_USER_HELD_AGAIN when the vCPU is to make it again, and
+ * what was read means nothing.
+ */
+int vfio_user_guest_access(VFIOUserDevice *udev, const VFIOUserAccess *a);
+
+/**
+ * vfio_user_guest_waits_for_link: whether the vCPU is to make it again
+ *
+ * For a write to config space, before anything was done of it: when there is no
+ * server and the user wants to wait for one. Direct accesses only; BQL.
+ */
+bool vfio_user_guest_waits_for_link(VFIOUserDevice *udev,
+                                    const VFIOUserAccess *a);
 
 #endif /* HW_VFIO_USER_DEVICE_INT_H */

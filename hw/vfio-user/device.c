@@ -19,7 +19,9 @@
  */
 
 #include "qemu/osdep.h"
+#include "block/aio.h"
 #include "qapi/error.h"
+#include "qemu/main-loop.h"
 #include "device.h"
 #include "ioeventfd.h"
 #include "reconnect.h"
@@ -84,7 +86,6 @@ const VFIOUserConnOps vfio_user_device_conn_ops = {
     .dma_begin = vfio_user_device_dma_begin,
     .dma_end = vfio_user_device_dma_end,
     .failed = vfio_user_device_failed,
-    .tick = vfio_user_bql_tick,
 };
 
 const VFIOUserConnOps vfio_user_device_twin_ops = {
@@ -166,6 +167,7 @@ void vfio_user_device_close(VFIOUserDevice *udev)
         vfio_user_conn_stop(udev->twin);
     }
     vfio_user_conn_stop(udev->conn);
+    vfio_user_held_exit(udev);
 }
 
 /* The twin has no users but its AioContext. */
@@ -216,11 +218,10 @@ VFIOUserDevice *vfio_user_device_ref(VFIOUserDevice *udev)
     return udev;
 }
 
-void vfio_user_device_unref(VFIOUserDevice *udev)
+static void vfio_user_device_free(void *opaque)
 {
-    if (qatomic_fetch_dec(&udev->refcnt) != 1) {
-        return;
-    }
+    VFIOUserDevice *udev = opaque;
+
     vfio_user_irqs_cleanup(udev);
     vfio_user_migration_cleanup(udev);
     if (udev->twin) {
@@ -236,15 +237,30 @@ void vfio_user_device_unref(VFIOUserDevice *udev)
     for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
         g_free(udev->irqs[i].assigned);
     }
-    vfio_user_ioeventfd_unref(udev->io_events);
-    vfio_user_ioeventfd_unref(udev->io_events_before);
+    vfio_user_ioeventfd_free(udev->io_events);
+    vfio_user_ioeventfd_free(udev->io_events_before);
     vfio_user_reconnect_free(udev);
     qemu_mutex_destroy(&udev->intx_lock);
     qemu_cond_destroy(&udev->dma_idle);
     qemu_mutex_destroy(&udev->dma_lock);
     vfio_user_record_unref(udev->record);
+    vfio_user_held_free(udev);
     g_free(udev->regions);
     g_free(udev->config);
     g_free(udev->name);
     g_free(udev);
+}
+
+void vfio_user_device_unref(VFIOUserDevice *udev)
+{
+    if (qatomic_fetch_dec(&udev->refcnt) != 1) {
+        return;
+    }
+    if (udev->ready && !bql_locked()) {
+        /* A vCPU that had left an access is the last to look. */
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), vfio_user_device_free,
+                                udev);
+    } else {
+        vfio_user_device_free(udev);
+    }
 }

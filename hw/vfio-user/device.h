@@ -12,6 +12,7 @@
 #include "hw/vfio-user/wire.h"
 #include "caps.h"
 #include "conn.h"
+#include "held.h"
 #include "migration.h"
 #include "wire-check.h"
 
@@ -100,10 +101,11 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @missed_irqs, @missed_config: count what was not told a server that is away
  * @missed_reset: a reset was among it
  * @intx_mmap_timeout: hw/vfio's, while mapped areas are forbidden
- * @nr_parked, @parked_blocker: vCPUs that count as stopped in the middle of an
- *     access, and what keeps their state from being saved; under the BQL
+ * @held: accesses that take long
+ * @reads_config: the guest is reading config space; under the BQL
  * @complained_ms: when an access that failed was last reported; atomic
- * @io_events: what ioeventfd.c keeps, or NULL; under the BQL
+ * @io_events: what ioeventfd.c keeps, or NULL; changed under the BQL, read under
+ *     RCU
  * @io_events_before: of the server that was there before, until the next one is
  *     in use
  * @irqs: under the BQL, but for @no_mask, which is atomic
@@ -141,8 +143,8 @@ struct VFIOUserDevice {
     unsigned missed_config;
     bool missed_reset;
     uint32_t intx_mmap_timeout;
-    unsigned nr_parked;
-    Error *parked_blocker;
+    VFIOUserHeldList held;
+    bool reads_config;
     int64_t complained_ms;
     VFIOUserIoEvents *io_events;
     VFIOUserIoEvents *io_events_before;
@@ -191,7 +193,7 @@ void vfio_user_device_close(VFIOUserDevice *udev);
 /* Any thread */
 VFIOUserDevice *vfio_user_device_ref(VFIOUserDevice *udev);
 
-/* The last one: with no access in flight; the BQL, if it was ever plugged. */
+/* Any thread; of one that was plugged the last one is let go of with the BQL. */
 void vfio_user_device_unref(VFIOUserDevice *udev);
 
 static inline VFIOUserLink vfio_user_device_link(const VFIOUserDevice *udev)
@@ -302,40 +304,6 @@ bool vfio_user_dma_behind_iommu(const VFIOUserDevice *udev);
  * a window was taken away no longer writes to it then. BQL.
  */
 void vfio_user_dma_drain(VFIOUserDevice *udev);
-
-/**
- * VFIOUserLeft: what was given up with the BQL
- * @left: anything at all
- * @nr_resets: of the machine until then
- * @guard, @engaged: the host bridge's guard against re-entrance, as it was
- */
-typedef struct VFIOUserLeft {
-    bool left;
-    unsigned nr_resets;
-    MemReentrancyGuard *guard;
-    bool engaged;
-} VFIOUserLeft;
-
-/**
- * vfio_user_bql_leave, vfio_user_bql_enter: around waiting for the server
- *
- * Let go of the BQL, where the caller is a vCPU that has it and the device is
- * in use, and take it back. See bql.c for what may have changed meanwhile.
- */
-VFIOUserLeft vfio_user_bql_leave(VFIOUserDevice *udev, VFIODevice *vbasedev);
-void vfio_user_bql_enter(VFIODevice *vbasedev, VFIOUserLeft l);
-
-/* Before the first device is in use. BQL. */
-void vfio_user_bql_init(void);
-
-/*
- * Whether the machine is to be reset, or somebody waits for this vCPU although
- * it counts as stopped: then its access has to end. A vCPU without the BQL.
- */
-bool vfio_user_bql_is_wanted(void);
-
-/* VFIOUserConnOps.tick: @opaque is the VFIOUserDevice. */
-void vfio_user_bql_tick(void *opaque);
 
 /*
  * load.c: config space and interrupts of a device that can be migrated; init

@@ -29,6 +29,9 @@
 #include "qemu/rcu.h"
 #include "container.h"
 
+/* So often somebody who waits for commands to end looks whether they have. */
+#define VFIO_USER_DMA_TICK_MS   20
+
 static void vfio_user_dma_release(AddressSpace *as, VFIOUserDMA *dma,
                                   bool is_write, uint64_t done)
 {
@@ -163,7 +166,7 @@ static bool vfio_user_dma_wait_idle(VFIOUserDevice *udev, const unsigned *nr)
             return false;
         }
         qemu_cond_timedwait(&udev->dma_idle, &udev->dma_lock,
-                            VFIO_USER_CONN_TICK_MS);
+                            VFIO_USER_DMA_TICK_MS);
     }
     return true;
 }

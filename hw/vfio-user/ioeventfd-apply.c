@@ -93,13 +93,14 @@ static void vfio_user_ioeventfd_apply(VFIODevice *vbasedev,
         vfio_user_ioeventfd_apply_one(vbasedev, &t->event[i]);
     }
     memory_region_transaction_commit();
-    t->active = true;
+    t->used = true;
+    qatomic_set(&t->active, true);
 }
 
 static void vfio_user_ioeventfd_withdraw(VFIODevice *vbasedev,
                                          VFIOUserIoEvents *t)
 {
-    t->active = false;
+    qatomic_set(&t->active, false);
     memory_region_transaction_begin();
     for (unsigned i = 0; i < t->nr; i++) {
         VFIOUserIoEvent *e = &t->event[i];
@@ -130,8 +131,8 @@ void vfio_user_ioeventfd_exit(VFIODevice *vbasedev)
 
     if (t) {
         vfio_user_ioeventfd_withdraw(vbasedev, t);
-        udev->io_events = NULL;
-        vfio_user_ioeventfd_unref(t);
+        qatomic_rcu_set(&udev->io_events, NULL);
+        vfio_user_ioeventfd_free(t);
     }
 }
 
@@ -211,5 +212,5 @@ void vfio_user_ioeventfd_returned(VFIODevice *vbasedev, bool kept)
             vfio_user_ioeventfd_pass_on(udev, before, udev->io_events);
         }
     }
-    vfio_user_ioeventfd_unref(before);
+    vfio_user_ioeventfd_free(before);
 }

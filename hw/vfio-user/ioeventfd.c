@@ -19,9 +19,8 @@
  * memory core could signal, too; but it would do so with the BQL held, and a
  * write to an eventfd whose counter is full blocks: a server could stop the VM
  * by filling the counter. Here a full counter is left as it is, since its
- * reader will find it readable anyway; and the BQL is given up as for a
- * message, so that a server which fills it between look and write stops one
- * vCPU only.
+ * reader will find it readable anyway; and BARs come without the BQL, so that a
+ * server which fills it between look and write stops one vCPU only.
  *
  * Order. A signal does not go through the socket. A message that was sent
  * before it but not answered could be handled after it, and the device would
@@ -87,11 +86,10 @@ static void vfio_user_ioeventfd_unmap(VFIOUserIoEvent *e)
     }
 }
 
-void vfio_user_ioeventfd_unref(VFIOUserIoEvents *t)
+static void vfio_user_ioeventfd_reclaim(struct rcu_head *head)
 {
-    if (!t || --t->refcnt) {
-        return;
-    }
+    VFIOUserIoEvents *t = container_of(head, VFIOUserIoEvents, rcu);
+
     for (unsigned i = 0; i < t->nr; i++) {
         vfio_user_ioeventfd_unmap(&t->event[i]);
     }
@@ -103,15 +101,25 @@ void vfio_user_ioeventfd_unref(VFIOUserIoEvents *t)
     g_free(t);
 }
 
+void vfio_user_ioeventfd_free(VFIOUserIoEvents *t)
+{
+    if (t && t->used) {
+        /* A vCPU may be signalling. */
+        call_rcu1(&t->rcu, vfio_user_ioeventfd_reclaim);
+    } else if (t) {
+        vfio_user_ioeventfd_reclaim(&t->rcu);
+    }
+}
+
 void vfio_user_ioeventfd_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh)
 {
     if (udev->io_events_before) {
         /* Those of a server that came and went before it was used. */
-        vfio_user_ioeventfd_unref(udev->io_events);
+        vfio_user_ioeventfd_free(udev->io_events);
     } else {
         udev->io_events_before = udev->io_events;
     }
-    udev->io_events = g_steal_pointer(&fresh->io_events);
+    qatomic_rcu_set(&udev->io_events, g_steal_pointer(&fresh->io_events));
     for (unsigned i = 0; udev->io_events && i < udev->info.num_regions; i++) {
         /* The one before may have had none. */
         udev->regions[i].posted = false;
@@ -200,11 +208,12 @@ bool vfio_user_ioeventfd_write(VFIODevice *vbasedev, unsigned region,
                                uint64_t off, const void *buf, size_t len)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    VFIOUserIoEvents *t = udev->io_events;
+    VFIOUserIoEvents *t;
     VFIOUserIoEvent *e;
-    VFIOUserLeft left;
 
-    if (!t || !t->active || !is_power_of_2(len) || len > 8 ||
+    RCU_READ_LOCK_GUARD();
+    t = qatomic_rcu_read(&udev->io_events);
+    if (!t || !qatomic_read(&t->active) || !is_power_of_2(len) || len > 8 ||
         vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
         return false;
     }
@@ -212,15 +221,11 @@ bool vfio_user_ioeventfd_write(VFIODevice *vbasedev, unsigned region,
     if (!e) {
         return false;
     }
-    t->refcnt++;
-    left = vfio_user_bql_leave(udev, vbasedev);
     trace_vfio_user_ioeventfd_signal(udev->name, region, off, len, e->shadow);
     if (e->shadow) {
         vfio_user_ioeventfd_store(e->shadow, buf, len);
     }
     vfio_user_ioeventfd_signal(e);
-    vfio_user_bql_enter(vbasedev, left);
-    vfio_user_ioeventfd_unref(t);
     return true;
 }
 
@@ -437,7 +442,6 @@ bool vfio_user_ioeventfd_answered(VFIOUserDevice *udev, VFIOUserIoQuery *query,
     VFIOUserIoEvents *t = g_new0(VFIOUserIoEvents, 1);
     bool ok = true;
 
-    t->refcnt = 1;
     for (unsigned i = 0; query && i < NR_BARS; i++) {
         VFIOUserIoQuestion *q = &query->q[i];
 
@@ -456,7 +460,7 @@ bool vfio_user_ioeventfd_answered(VFIOUserDevice *udev, VFIOUserIoQuery *query,
     if (ok && t->nr) {
         udev->io_events = t;
     } else {
-        vfio_user_ioeventfd_unref(t);
+        vfio_user_ioeventfd_free(t);
     }
     return ok;
 }

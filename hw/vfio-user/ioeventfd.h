@@ -8,6 +8,7 @@
 #define HW_VFIO_USER_IOEVENTFD_H
 
 #include "qemu/event_notifier.h"
+#include "qemu/rcu.h"
 #include "device.h"
 
 /**
@@ -35,16 +36,18 @@ typedef struct VFIOUserIoEvent {
 /**
  * VFIOUserIoEvents: those of one server
  *
- * Set once by the thread that negotiates, then under the BQL. A vCPU that
- * signals without the BQL holds a reference.
+ * Set once by the thread that negotiates, then under the BQL. A vCPU that signals is
+ * in an RCU critical section.
  *
- * @active: writes are signals: the device is in use, and its server there
+ * @active: writes are signals: the device is in use, and its server there; atomic
+ * @used: it ever was
  * @event: ascending by region and offset
  * @fds: all eventfds, each once
  */
 struct VFIOUserIoEvents {
-    unsigned refcnt;
+    struct rcu_head rcu;
     bool active;
+    bool used;
     unsigned nr;
     VFIOUserIoEvent *event;
     unsigned nr_fds;
@@ -76,8 +79,7 @@ bool vfio_user_ioeventfd_answered(VFIOUserDevice *udev, VFIOUserIoQuery *q,
 /**
  * vfio_user_ioeventfd_write: signal, if that is what a write is to do
  *
- * Returns false when it has to go by message. BQL; a vCPU gives it up
- * meanwhile.
+ * Returns false when it has to go by message. Any thread.
  */
 bool vfio_user_ioeventfd_write(VFIODevice *vbasedev, unsigned region,
                                uint64_t off, const void *buf, size_t len);
@@ -97,8 +99,8 @@ void vfio_user_ioeventfd_signal(VFIOUserIoEvent *e);
  */
 void vfio_user_ioeventfd_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh);
 
-/* One reference less; NULL is fine. BQL, unless it was never applied. */
-void vfio_user_ioeventfd_unref(VFIOUserIoEvents *t);
+/* NULL is fine. BQL, unless it was never applied. */
+void vfio_user_ioeventfd_free(VFIOUserIoEvents *t);
 
 /* ioeventfd-apply.c; all under the BQL, none of them waits */
 

@@ -49,6 +49,7 @@
 typedef struct VFIOUserIrqsMsg {
     VFIOUserRequest req;
     VFIOUserDevice *udev;
+    VFIOUserOwed *owed;
     union {
         struct vfio_user_irq_set set;
         struct vfio_user_region_rw read;
@@ -115,6 +116,7 @@ static void vfio_user_irqs_done(VFIOUserRequest *req)
                     set->start, set->start + set->count, set->index,
                     set->flags, strerror(-ret));
     }
+    vfio_user_owed_put(msg->owed);
     g_free(msg);
 }
 
@@ -148,6 +150,7 @@ static int vfio_user_irqs_send(VFIOUserDevice *udev, uint32_t flags,
     msg->req.nr_fds = nr_fds;
     if (!vfio_user_irqs_must_wait(udev, &msg->out.set)) {
         msg->req.done = vfio_user_irqs_done;
+        msg->owed = vfio_user_owed_get(udev);
         vfio_user_irqs_submit(udev, msg, VFIO_USER_DEVICE_SET_IRQS,
                               sizeof(msg->out.set));
         return 0;

@@ -478,6 +478,8 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->name = g_strdup(name);
     qemu_mutex_init(&udev->intx_lock);
     qemu_mutex_init(&udev->dma_lock);
+    qemu_mutex_init(&udev->held.lock);
+    QTAILQ_INIT(&udev->held.list);
     qemu_cond_init(&udev->dma_idle);
     vfio_user_migration_init(udev);
     udev->intx_fd = -1;

@@ -21,6 +21,7 @@
 #include "migration/blocker.h"
 #include "system/system.h"
 #include "connect.h"
+#include "device-int.h"
 #include "ioeventfd.h"
 #include "limits.h"
 #include "pci-int.h"
@@ -220,20 +221,28 @@ static void vfio_user_pci_exit(PCIDevice *pdev)
     vfio_user_record_finish(dev->record, VFIO_USER_RECORD_UNPLUG_MS);
 }
 
-/*
- * A vCPU waits for the server without the BQL, and meanwhile another one may
- * access the device. The guard against re-entrance would refuse that: it is
- * meant for device models that are reached again by their own DMA, and ours is
- * in another process.
- */
-static void vfio_user_pci_allow_concurrency(VFIOUserPCIDevice *dev)
+/* Accesses by message need the BQL for nothing, and may take long. */
+static void vfio_user_pci_enable_lockless(VFIOUserPCIDevice *dev)
 {
     VFIOPCIDevice *vdev = VFIO_PCI(dev);
 
     for (unsigned i = 0; i < ARRAY_SIZE(vdev->bars); i++) {
         if (vdev->bars[i].region.mem) {
-            vdev->bars[i].region.mem->disable_reentrancy_guard = true;
+            memory_region_enable_lockless_io(vdev->bars[i].region.mem);
         }
+    }
+}
+
+/*
+ * hw/vfio reads the ROM when the guest first looks at it, all at once and with the
+ * BQL. So somebody looks at it now.
+ */
+static void vfio_user_pci_load_rom(VFIOUserPCIDevice *dev)
+{
+    MemoryRegion *rom = &PCI_DEVICE(dev)->rom;
+
+    if (rom->opaque == VFIO_PCI(dev)) {
+        rom->ops->read(rom->opaque, 0, 1);
     }
 }
 
@@ -294,7 +303,8 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
         return;
     }
     vfio_user_pci_name_blocker(dev);
-    vfio_user_pci_allow_concurrency(dev);
+    vfio_user_pci_enable_lockless(dev);
+    vfio_user_pci_load_rom(dev);
     vfio_user_ioeventfd_init(&VFIO_PCI(dev)->vbasedev);
     vfio_user_aer_init(&dev->aer, VFIO_PCI(dev));
     if (VFIO_PCI(dev)->vbasedev.migration) {
@@ -306,6 +316,19 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
 }
 
 /* Config space ------------------------------------------------------------- */
+
+/* What hw/vfio asks the server for is for the guest, whose vCPU may ask again. */
+static uint32_t vfio_user_pci_read_config(PCIDevice *pdev, uint32_t addr,
+                                          int len)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(&VFIO_PCI(pdev)->vbasedev);
+    uint32_t val;
+
+    udev->reads_config = true;
+    val = vfio_pci_read_config(pdev, addr, len);
+    udev->reads_config = false;
+    return val;
+}
 
 /* Whether a write starts a function level reset. */
 static bool vfio_user_pci_starts_flr(PCIDevice *pdev, uint32_t addr,
@@ -328,7 +351,17 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
                                        uint32_t val, int len)
 {
     VFIOPCIDevice *vdev = VFIO_PCI(pdev);
+    uint64_t data = cpu_to_le64(val);
+    VFIOUserAccess a = {
+        .region = VFIO_USER_REGION_CONFIG, .off = addr,
+        .buf = &data, .len = len, .is_write = true,
+    };
 
+    if (vfio_user_held_is_direct() &&
+        vfio_user_guest_waits_for_link(vfio_user_device_of(&vdev->vbasedev),
+                                       &a)) {
+        return;
+    }
     vfio_pci_write_config(pdev, addr, val, len);
     if (!vfio_user_pci_starts_flr(pdev, addr, val, len)) {
         return;
@@ -378,6 +411,7 @@ static void vfio_user_pci_class_init(ObjectClass *klass, VFIOUserClassData *data
     vupc->parent_exit = pdc->exit;
     pdc->realize = vfio_user_pci_realize;
     pdc->exit = vfio_user_pci_exit;
+    pdc->config_read = vfio_user_pci_read_config;
     pdc->config_write = vfio_user_pci_write_config;
     dc->desc = "PCI device implemented by another process (vfio-user)";
     vfio_user_pci_add_options(klass);

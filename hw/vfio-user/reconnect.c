@@ -47,8 +47,6 @@
 #define VFIO_USER_RECONNECT_BACKOFF     16
 /* A server that stays for less is one that crashes again and again. */
 #define VFIO_USER_RECONNECT_STEADY_US   (10 * G_USEC_PER_SEC)
-/* A vCPU that waits looks so often whether the VM is to stop. */
-#define VFIO_USER_RECONNECT_TICK_MS     20
 
 /**
  * VFIOUserReconnect: @opts and names are set once
@@ -56,7 +54,7 @@
  * @lock: what follows, and VFIOUserDevice.link
  * @cond: it has changed
  * @life: times that the server came back; atomic
- * @kept: what the last one was
+ * @reset_life: @life when one last began anew
  * @stopped: the device was unplugged
  * @fresh: what is being negotiated with
  *
@@ -76,7 +74,7 @@ struct VFIOUserReconnect {
     QemuMutex lock;
     QemuCond cond;
     unsigned life;
-    bool kept;
+    unsigned reset_life;
     bool stopped;
     VFIOUserDevice *fresh;
 
@@ -105,6 +103,7 @@ static bool vfio_user_reconnect_set_link(VFIOUserDevice *udev,
     qatomic_store_release(&udev->link, link);
     qemu_cond_broadcast(&rc->cond);
     trace_vfio_user_reconnect_link(udev->name, link);
+    vfio_user_held_look(udev);
     return true;
 }
 
@@ -113,26 +112,23 @@ unsigned vfio_user_reconnect_life(VFIOUserDevice *udev)
     return udev->reconnect ? qatomic_load_acquire(&udev->reconnect->life) : 0;
 }
 
-VFIOUserReturn vfio_user_reconnect_wait(VFIOUserDevice *udev, unsigned life)
+VFIOUserReturn vfio_user_reconnect_fate(VFIOUserDevice *udev, unsigned life)
 {
     VFIOUserReconnect *rc = udev->reconnect;
 
-    if (!rc->opts.delay_ms ||
+    if (!rc || !rc->opts.delay_ms ||
         rc->opts.policy == VFIO_USER_ON_DISCONNECT_OFFLINE) {
         return VFIO_USER_RETURN_NONE;
     }
     QEMU_LOCK_GUARD(&rc->lock);
-    while (rc->life == life && udev->link != VFIO_USER_LINK_GONE &&
-           !vfio_user_bql_is_wanted()) {
-        qemu_cond_timedwait(&rc->cond, &rc->lock, VFIO_USER_RECONNECT_TICK_MS);
-        qemu_mutex_unlock(&rc->lock);
-        vfio_user_bql_tick(udev);
-        qemu_mutex_lock(&rc->lock);
-    }
-    if (rc->life == life) {
+    if (udev->link == VFIO_USER_LINK_GONE) {
         return VFIO_USER_RETURN_NONE;
     }
-    return rc->kept ? VFIO_USER_RETURN_KEPT : VFIO_USER_RETURN_RESET;
+    if (rc->life == life) {
+        return VFIO_USER_RETURN_WAIT;
+    }
+    return rc->reset_life > life ? VFIO_USER_RETURN_RESET :
+                                   VFIO_USER_RETURN_KEPT;
 }
 
 /* The VM ------------------------------------------------------------------------ */
@@ -258,6 +254,7 @@ void vfio_user_reconnect_lost(VFIOUserDevice *udev)
         qemu_cond_broadcast(&rc->cond);
         trace_vfio_user_reconnect_link(udev->name, udev->link);
     }
+    vfio_user_held_look(udev);
     err = vfio_user_conn_error(udev->conn);
     error_report("vfio-user-pci %s: %s lost: %s. %s", udev->name,
                  rc->opts.delay_ms ? "connection" : "device",
@@ -457,12 +454,15 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
 
     vfio_user_ioeventfd_returned(udev->vbasedev, kept);
     WITH_QEMU_LOCK_GUARD(&rc->lock) {
-        rc->kept = kept;
-        qatomic_store_release(&udev->link, VFIO_USER_LINK_UP);
         qatomic_store_release(&rc->life, rc->life + 1);
+        if (!kept) {
+            rc->reset_life = rc->life;
+        }
+        qatomic_store_release(&udev->link, VFIO_USER_LINK_UP);
         qemu_cond_broadcast(&rc->cond);
         trace_vfio_user_reconnect_link(udev->name, VFIO_USER_LINK_UP);
     }
+    vfio_user_held_look(udev);
     rc->running = false;
     rc->since = g_get_monotonic_time();
     g_free(g_steal_pointer(&rc->refusal));
@@ -625,7 +625,7 @@ void vfio_user_reconnect_init(VFIOUserDevice *udev, VFIODevice *vbasedev,
     if (opts->delay_ms && opts->policy != VFIO_USER_ON_DISCONNECT_OFFLINE) {
         vfio_user_reconnect_acknowledge_writes(udev);
     }
-    vfio_user_bql_init();
+    vfio_user_held_init(udev);
     udev->vbasedev = vbasedev;
     udev->reconnect = rc;
 }

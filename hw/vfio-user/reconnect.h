@@ -53,9 +53,10 @@ typedef struct VFIOUserReconnectView {
     const char *refusal;
 } VFIOUserReconnectView;
 
-/* What an access that waited finds. */
+/* What has come of the server that an access was for. */
 typedef enum VFIOUserReturn {
     VFIO_USER_RETURN_NONE,      /* no server */
+    VFIO_USER_RETURN_WAIT,      /* none now, and the user wants to wait for it */
     VFIO_USER_RETURN_KEPT,      /* one that knows all that it was told */
     VFIO_USER_RETURN_RESET,     /* one that begins anew */
 } VFIOUserReturn;
@@ -86,12 +87,13 @@ void vfio_user_reconnect_lost(VFIOUserDevice *udev);
 unsigned vfio_user_reconnect_life(VFIOUserDevice *udev);
 
 /**
- * vfio_user_reconnect_wait: wait for the server, where the user wants that
- * @life: vfio_user_reconnect_life() before the access that failed
+ * vfio_user_reconnect_fate: what to do with an access that found no server
+ * @life: vfio_user_reconnect_life() before it
  *
- * A vCPU, without the BQL.
+ * After WAIT, vfio_user_held_look() is called when that may have changed. Any
+ * thread.
  */
-VFIOUserReturn vfio_user_reconnect_wait(VFIOUserDevice *udev, unsigned life);
+VFIOUserReturn vfio_user_reconnect_fate(VFIOUserDevice *udev, unsigned life);
 
 /*
  * hw/vfio may be about to let the guest access what the server has mapped. It

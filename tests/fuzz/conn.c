@@ -299,7 +299,7 @@ static void op_post_writes(FuzzConn *f)
     for (unsigned i = 0; i < nr && !vfio_user_conn_lockstep(f->conn) &&
                          f->nr_timeouts < MAX_TIMEOUTS; i++) {
         f->nr_timeouts += vfio_user_conn_post_write(f->conn, i % 9, i, &value,
-                                                    i % 9) == -ETIMEDOUT;
+                                                    i % 9, 0, 0) == -ETIMEDOUT;
     }
 }
 

@@ -9,25 +9,26 @@
 
 #include "qemu/osdep.h"
 #include "hw/core/cpu.h"
-#include "hw/qdev-core.h"
 #include "migration/blocker.h"
 #include "monitor/monitor.h"
 #include "qemu/error-report.h"
 #include "system/cpus.h"
 #include "system/reset.h"
 #include "system/runstate.h"
-#include "system/tcg.h"
+#include "system/kvm.h"
 #include "hw/vfio-user/reconnect.h"
 #include "hw/vfio-user/sigbus.h"
 
 __thread CPUState *current_cpu;
 
-void cpu_pause(CPUState *cpu)
+CPUTailQ cpus_queue = QTAILQ_HEAD_INITIALIZER(cpus_queue);
+
+void qemu_cpu_kick(CPUState *cpu)
 {
     g_assert_not_reached();
 }
 
-void qemu_cond_wait_bql(QemuCond *cond)
+bool cpu_work_list_empty(CPUState *cpu)
 {
     g_assert_not_reached();
 }
@@ -37,29 +38,14 @@ void cpu_exit(CPUState *cpu)
     g_assert_not_reached();
 }
 
-void cpu_reset(CPUState *cpu)
-{
-    g_assert_not_reached();
-}
-
-void async_run_on_cpu(CPUState *cpu, run_on_cpu_func func, run_on_cpu_data data)
-{
-    g_assert_not_reached();
-}
-
 void qemu_register_reset(QEMUResetHandler *func, void *opaque)
 {
     g_assert_not_reached();
 }
 
-bool tcg_allowed;
+bool kvm_allowed;
 
-bool runstate_is_running(void)
-{
-    return true;
-}
-
-BusState *qdev_get_parent_bus(const DeviceState *dev)
+bool runstate_check(RunState state)
 {
     g_assert_not_reached();
 }
@@ -105,7 +91,7 @@ unsigned vfio_user_reconnect_life(VFIOUserDevice *udev)
     return 0;
 }
 
-VFIOUserReturn vfio_user_reconnect_wait(VFIOUserDevice *udev, unsigned life)
+VFIOUserReturn vfio_user_reconnect_fate(VFIOUserDevice *udev, unsigned life)
 {
     return VFIO_USER_RETURN_NONE;
 }

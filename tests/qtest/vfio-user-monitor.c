@@ -328,7 +328,7 @@ static void test_timeouts(void)
         .kind = TS_MOVE_DROP, .command = VFIO_USER_REGION_READ, .index = 0,
         .times = 2,
     };
-    VUTest *t = vut_new(&(VUTOptions) { .device = ",x-msg-timeout-ms=500" });
+    VUTest *t = vut_new(&(VUTOptions) { .device = ",x-msg-timeout-ms=2000" });
     QPCIBar bar = vut_map_bar(t, 0);
     QDict *info;
 

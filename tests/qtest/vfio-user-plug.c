@@ -355,7 +355,7 @@ static void test_late_reply(void)
         .kind = TS_MOVE_DROP, .command = VFIO_USER_REGION_READ, .index = 0,
         .times = 1,
     };
-    VUTest *t = vut_new(&(VUTOptions) { .device = ",x-msg-timeout-ms=300" });
+    VUTest *t = vut_new(&(VUTOptions) { .device = ",x-msg-timeout-ms=2000" });
     QPCIBar bar = vut_map_bar(t, 0);
 
     check_works(t, bar, 8);

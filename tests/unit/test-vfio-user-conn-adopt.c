@@ -148,12 +148,12 @@ static void test_writes(void)
 
     next_init(&next, rig, peer_small_pair);
     while (!qatomic_read(&next.conn->nr_backlog)) {
-        g_assert_cmpint(vfio_user_conn_post_write(next.conn, 0, 1, "x", 1),
+        g_assert_cmpint(vfio_user_conn_post_write(next.conn, 0, 1, "x", 1, 0, 0),
                         ==, 0);
         posts++;
     }
     for (int i = 0; i < 300; i++, posts++) {
-        g_assert_cmpint(vfio_user_conn_post_write(next.conn, 0, 1, "x", 1),
+        g_assert_cmpint(vfio_user_conn_post_write(next.conn, 0, 1, "x", 1, 0, 0),
                         ==, 0);
     }
     lives_lose(rig);
@@ -362,15 +362,15 @@ static void test_late_failure(void)
 {
     Rig *rig = rig_new_started(peer_pair);
 
-    for (unsigned life = 0; life < 3; life++) {
+    for (unsigned life = 1; life < 4; life++) {
         lives_lose(rig);
         lives_begin(rig);
         fail_life(rig, life);
         lives_check_slots(rig);
         g_assert_null(vfio_user_conn_error(rig->conn));
-        g_assert_cmpint(rig_count(rig, &rig->nr_failed), ==, life + 1);
+        g_assert_cmpint(rig_count(rig, &rig->nr_failed), ==, life);
     }
-    fail_life(rig, 3);
+    fail_life(rig, 4);
     g_assert_true(vfio_user_conn_broken(rig->conn));
     rig_wait_count(rig, &rig->nr_failed, ++rig->fails);
     rig_free(rig);
@@ -395,7 +395,7 @@ static void failed_slowly(void *opaque)
 
 static void fail_thread(void *opaque)
 {
-    fail_life(opaque, 0);
+    fail_life(opaque, 1);
 }
 
 static void test_while_failing(void)

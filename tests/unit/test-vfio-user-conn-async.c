@@ -167,7 +167,7 @@ static void submit_thread(void *opaque)
 /* The server has a part of the request and answers it. */
 static void test_early_reply_done(void)
 {
-    Rig *rig = rig_new(peer_small_pair);
+    Rig *rig = rig_new_started(peer_small_pair);
     size_t len = 512 * 1024;
     PeerThread thread;
     Submit s = { .rig = rig };
@@ -199,7 +199,7 @@ static void test_early_reply_done(void)
 /* It answers that part twice. */
 static void test_early_reply_twice(void)
 {
-    Rig *rig = rig_new(peer_small_pair);
+    Rig *rig = rig_new_started(peer_small_pair);
     PeerThread thread;
     Submit s = { .rig = rig };
     g_autofree uint8_t *m = NULL;

@@ -110,7 +110,7 @@ static int do_post_big(Rig *rig)
 
 static int do_post_write(Rig *rig)
 {
-    return vfio_user_conn_post_write(rig->conn, 0, 80, "\x5a", 1);
+    return vfio_user_conn_post_write(rig->conn, 0, 80, "\x5a", 1, 0, 0);
 }
 
 /* A write that is answered, with two descriptors if @in_fds */

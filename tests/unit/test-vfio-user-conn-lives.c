@@ -279,7 +279,7 @@ static void load_post(Load *load, size_t len)
 static void load_post_write(Load *load)
 {
     int ret = vfio_user_conn_post_write(load->rig->conn, 0, load_off(load),
-                                        "x", 1);
+                                        "x", 1, 0, 0);
 
     if (ret) {
         g_assert_cmpint(ret, ==, -EPIPE);

@@ -33,7 +33,8 @@ static int write_nth(Rig *rig, unsigned i)
 {
     uint64_t data = nth_data(i);
 
-    return vfio_user_conn_post_write(rig->conn, i % 9, i, &data, nth_len(i));
+    return vfio_user_conn_post_write(rig->conn, i % 9, i, &data, nth_len(i),
+                                     0, 0);
 }
 
 static void check_nth(unsigned i, const uint8_t *args, const uint8_t *data)

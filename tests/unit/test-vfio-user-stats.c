@@ -441,7 +441,7 @@ static void test_conn_coalesced(void)
 
     for (uint32_t data = 0; rig->conn->nr_backlog < 10; data++) {
         g_assert_cmpint(vfio_user_conn_post_write(rig->conn, 0, 0, &data,
-                                                  sizeof(data)), ==, 0);
+                                                  sizeof(data), 0, 0), ==, 0);
         writes++;
     }
     for (unsigned got = 0; got < writes;) {

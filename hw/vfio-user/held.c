@@ -1,0 +1,616 @@
+/*
+ * vfio-user: accesses of the guest that take long
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The problem: a vCPU that waits for the server is in the middle of an instruction,
+ * and of QEMU's code for it. Whoever takes away what it stands on must wait for it
+ * (RCU), so must whoever wants to stop it, to have work done by it, or to execute
+ * alone (TCG). The server may take a second, or be away for an hour.
+ *
+ * So it does not wait there. It looks for 20 ms whether the answer comes, which it
+ * nearly always does. Then it leaves: the accelerator goes back to before the access
+ * (CPUAccess in hw/core/cpu.h), and the vCPU is idle in its loop, as a halted one
+ * is, where nothing is held and QEMU does with it what it likes. What was asked
+ * stays here, in the list of its device. When there is an answer, a deadline has
+ * passed, or a server is back, the vCPU is woken and makes the same access again,
+ * and that one finds what is here. Whether it may read the answer, ask again, or wait
+ * on, is decided then and there (guest-access.c), in one place.
+ *
+ * Only an access that the guest itself makes can be made again: its vCPU has done
+ * nothing else for it. That of another device, which the guest's access to that one
+ * led to (DMA), cannot; nor can QEMU's own. They keep what they hold, and wait.
+ *
+ * Interrupts. A vCPU with TCG is before the instruction: it may take an interrupt
+ * first, whose handler may read the same register. Then that one gets the answer,
+ * which was given first, and the register is read again.
+ *
+ * Migration. What was asked, the server has perhaps done; elsewhere the vCPU would
+ * ask once more. So migration and snapshots are blocked while there is such an
+ * access. When migration goes on already, the vCPU is not stopped before the access
+ * is over (busy). An access that waits for a server was not made: TCG can stop in
+ * front of it for good. KVM's vCPU is in the middle of the instruction, always.
+ *
+ * A reset of the machine ends all of it. What the vCPU was in the middle of, it does
+ * not finish.
+ *
+ * Rejected: to wait in place and to count as stopped meanwhile (other devices are
+ * not unplugged, registers cannot be read or reset, TCG's exclusive sections hang);
+ * to end the access with all-ones (the guest's driver takes its device for dead).
+ *
+ * Acknowledgements. Within an access of the guest messages are sent that nobody can
+ * wait for there, with the BQL held by somebody else's code: interrupts, windows,
+ * config space. The vCPU owes it to the guest to wait for the server's reply before
+ * the next instruction, which may ring a doorbell in memory that it shares with the
+ * server. It does so when the access is over, without any lock, unless somebody else
+ * wants the vCPU. No other vCPU can know of the change before.
+ */
+
+#include "qemu/osdep.h"
+#include "block/aio.h"
+#include "qemu/lockable.h"
+#include "qemu/main-loop.h"
+#include "hw/core/cpu.h"
+#include "migration/blocker.h"
+#include "system/cpus.h"
+#include "system/kvm.h"
+#include "system/reset.h"
+#include "system/runstate.h"
+#include "device-int.h"
+#include "reconnect.h"
+#include "trace.h"
+
+/* Devices in use; under the BQL. */
+static QLIST_HEAD(, VFIOUserDevice) vfio_user_held_devices =
+    QLIST_HEAD_INITIALIZER(vfio_user_held_devices);
+static bool vfio_user_held_registered;
+
+/* What this vCPU is about to leave. */
+static __thread VFIOUserHeld *vfio_user_held_now;
+/* What it owes. */
+static __thread VFIOUserOwed *vfio_user_held_owed;
+
+static void vfio_user_held_settle(CPUState *cpu);
+
+bool vfio_user_held_is_direct(void)
+{
+    return current_cpu && current_cpu->access.depth == 2;
+}
+
+bool vfio_user_held_is_again(void)
+{
+    return current_cpu->access.again;
+}
+
+/* One access ------------------------------------------------------------------- */
+
+static VFIOUserHeld *vfio_user_held_new(VFIOUserDevice *udev,
+                                        const VFIOUserAccess *a)
+{
+    VFIOUserHeld *h = g_new0(VFIOUserHeld, 1);
+
+    h->refs = 1;
+    h->udev = vfio_user_device_ref(udev);
+    h->cpu = current_cpu;
+    h->a = *a;
+    h->a.buf = &h->data;
+    h->listed = true;
+    /* No deadline before it waits for an answer or for room. */
+    h->state = VFIO_USER_HELD_LINK;
+    memcpy(&h->data, a->buf, a->len);
+    return h;
+}
+
+static VFIOUserHeld *vfio_user_held_ref(VFIOUserHeld *h)
+{
+    qatomic_inc(&h->refs);
+    return h;
+}
+
+void vfio_user_held_unref(VFIOUserHeld *h)
+{
+    if (qatomic_fetch_dec(&h->refs) == 1) {
+        vfio_user_device_unref(h->udev);
+        g_free(h);
+    }
+}
+
+static bool vfio_user_held_is(const VFIOUserHeld *h, const VFIOUserAccess *a)
+{
+    return h->cpu == current_cpu && h->a.region == a->region &&
+           h->a.off == a->off && h->a.len == a->len &&
+           h->a.is_write == a->is_write &&
+           (!a->is_write || !memcmp(&h->data, a->buf, a->len));
+}
+
+VFIOUserHeld *vfio_user_held_find(VFIOUserDevice *udev,
+                                  const VFIOUserAccess *a)
+{
+    VFIOUserHeld *h;
+
+    if (likely(!qatomic_read(&udev->held.nr))) {
+        return NULL;
+    }
+    QEMU_LOCK_GUARD(&udev->held.lock);
+    QTAILQ_FOREACH(h, &udev->held.list, next) {
+        if (vfio_user_held_is(h, a)) {
+            return vfio_user_held_ref(h);
+        }
+    }
+    return NULL;
+}
+
+static void vfio_user_held_set_state(VFIOUserHeld *h, VFIOUserHeldState state)
+{
+    QEMU_LOCK_GUARD(&h->udev->held.lock);
+    qatomic_set(&h->state, state);
+}
+
+int vfio_user_held_still(VFIOUserHeld *h)
+{
+    current_cpu->access.again = true;
+    current_cpu->access.settle = vfio_user_held_settle;
+    vfio_user_held_now = vfio_user_held_ref(h);
+    return VFIO_USER_HELD_AGAIN;
+}
+
+VFIOUserHeld *vfio_user_held_hold(VFIOUserDevice *udev, VFIOUserHeld *h,
+                                  const VFIOUserAccess *a,
+                                  VFIOUserHeldState state, unsigned life)
+{
+    VFIOUserHeldList *list = &udev->held;
+    bool fresh = !h;
+
+    if (fresh) {
+        h = vfio_user_held_new(udev, a);
+    }
+    h->life = life;
+    if (h->state == VFIO_USER_HELD_LINK && state != VFIO_USER_HELD_LINK) {
+        h->deadline = g_get_monotonic_time() +
+                      udev->timeout_ms * (int64_t)1000;
+    }
+    WITH_QEMU_LOCK_GUARD(&list->lock) {
+        qatomic_set(&h->state, state);
+        if (fresh) {
+            QTAILQ_INSERT_TAIL(&list->list, h, next);
+            qatomic_set(&list->nr, list->nr + 1);
+        }
+    }
+    trace_vfio_user_held_hold(udev->name, a->region, a->off, a->len,
+                              a->is_write, state);
+    vfio_user_held_still(h);
+    return h;
+}
+
+/* The answer, or that there is none. Any thread. */
+static void vfio_user_held_done(VFIOUserRequest *req)
+{
+    VFIOUserRegionMsg *msg = container_of(req, VFIOUserRegionMsg, req);
+    VFIOUserHeld *h = container_of(msg, VFIOUserHeld, msg);
+    bool waiting;
+
+    h->ret = vfio_user_region_msg_result(h->udev, msg);
+    WITH_QEMU_LOCK_GUARD(&h->udev->held.lock) {
+        qatomic_store_release(&h->state, VFIO_USER_HELD_ANSWERED);
+        waiting = h->waiting;
+    }
+    if (waiting) {
+        vfio_user_held_look(h->udev);
+    } else {
+        vfio_user_conn_wake(h->udev->conn, h);
+    }
+    vfio_user_held_unref(h);
+}
+
+bool vfio_user_held_ask(VFIOUserDevice *udev, VFIOUserHeld *h,
+                        const VFIOUserAccess *a, VFIOUserRegionMsg *msg,
+                        unsigned life)
+{
+    bool fresh = !h;
+
+    h = vfio_user_held_hold(udev, h, a, VFIO_USER_HELD_ASKED, life);
+    h->deadline = msg->req.deadline;
+    h->since = g_get_monotonic_time();
+    vfio_user_region_msg_init(&h->msg, a->is_write, a->region, a->off, &h->data,
+                              a->len);
+    h->msg.req.done = vfio_user_held_done;
+    vfio_user_held_ref(h);
+    if (vfio_user_conn_leave(udev->conn, &msg->req, &h->msg.req)) {
+        return true;
+    }
+    vfio_user_held_unref(h);
+    vfio_user_held_unref(g_steal_pointer(&vfio_user_held_now));
+    current_cpu->access.again = false;
+    if (fresh) {
+        vfio_user_held_end(h);
+    } else {
+        vfio_user_held_set_state(h, VFIO_USER_HELD_ROOM);
+    }
+    return false;
+}
+
+bool vfio_user_held_cancel(VFIOUserHeld *h)
+{
+    if (!vfio_user_conn_cancel(h->udev->conn, &h->msg.req, -ETIMEDOUT)) {
+        return false;
+    }
+    vfio_user_held_set_state(h, VFIO_USER_HELD_ROOM);
+    vfio_user_held_unref(h);
+    return true;
+}
+
+/* Migration -------------------------------------------------------------------- */
+
+static void vfio_user_held_unblock(VFIOUserHeld *h)
+{
+    VFIOUserHeldList *list = &h->udev->held;
+
+    if (h->blocks && !--list->nr_blocking) {
+        migrate_del_blocker(&list->blocker);
+    }
+    h->blocks = h->busy = false;
+}
+
+/* See the head of this file. BQL. */
+static void vfio_user_held_block(VFIOUserHeld *h)
+{
+    VFIOUserHeldList *list = &h->udev->held;
+
+    if (h->state == VFIO_USER_HELD_LINK && !kvm_enabled()) {
+        h->cpu->access.busy = false;
+        vfio_user_held_unblock(h);
+        return;
+    }
+    if (h->blocks || h->busy || runstate_check(RUN_STATE_SHUTDOWN)) {
+        return;
+    }
+    if (!list->nr_blocking) {
+        error_setg(&list->blocker, "vfio-user-pci %s: a vCPU is waiting for the "
+                   "server in the middle of an access; continue the VM and let "
+                   "the server answer first", h->udev->name);
+        if (migrate_add_blocker_internal(&list->blocker, NULL)) {
+            /* A server that is away has so long to come back. */
+            if (h->state == VFIO_USER_HELD_LINK) {
+                h->deadline = g_get_monotonic_time() +
+                              h->udev->timeout_ms * (int64_t)1000;
+            }
+            h->busy = h->cpu->access.busy = true;
+        }
+    }
+    if (!h->busy) {
+        list->nr_blocking++;
+        h->blocks = true;
+    }
+    trace_vfio_user_held_block(h->udev->name, h->blocks);
+}
+
+/* The list --------------------------------------------------------------------- */
+
+static CPUState *vfio_user_held_cpu(const VFIOUserHeld *h)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        if (cpu == h->cpu) {
+            return cpu;
+        }
+    }
+    return NULL;
+}
+
+/* BQL and the list's lock. */
+static void vfio_user_held_wake_locked(VFIOUserHeld *h)
+{
+    CPUState *cpu = h->waiting ? vfio_user_held_cpu(h) : NULL;
+
+    h->waiting = false;
+    if (cpu) {
+        cpu->access.wait = false;
+        qemu_cpu_kick(cpu);
+    }
+}
+
+static void vfio_user_held_wake(void *opaque)
+{
+    VFIOUserDevice *udev = opaque;
+    VFIOUserHeld *h;
+
+    QEMU_LOCK_GUARD(&udev->held.lock);
+    QTAILQ_FOREACH(h, &udev->held.list, next) {
+        vfio_user_held_wake_locked(h);
+    }
+}
+
+static void vfio_user_held_look_bh(void *opaque)
+{
+    vfio_user_held_wake(opaque);
+    vfio_user_device_unref(opaque);
+}
+
+void vfio_user_held_look(VFIOUserDevice *udev)
+{
+    aio_bh_schedule_oneshot(qemu_get_aio_context(), vfio_user_held_look_bh,
+                            vfio_user_device_ref(udev));
+}
+
+static bool vfio_user_held_unlist(VFIOUserHeld *h)
+{
+    VFIOUserHeldList *list = &h->udev->held;
+
+    QEMU_LOCK_GUARD(&list->lock);
+    if (!h->listed) {
+        return false;
+    }
+    h->listed = false;
+    QTAILQ_REMOVE(&list->list, h, next);
+    qatomic_set(&list->nr, list->nr - 1);
+    return true;
+}
+
+void vfio_user_held_end(VFIOUserHeld *h)
+{
+    if (h->blocks || h->busy) {
+        BQL_LOCK_GUARD();
+        if (h->busy) {
+            h->cpu->access.busy = false;
+            cpu_exit(h->cpu);
+        }
+        vfio_user_held_unblock(h);
+    }
+    if (vfio_user_held_unlist(h)) {
+        trace_vfio_user_held_end(h->udev->name, h->a.region, h->a.off);
+        vfio_user_held_unref(h);
+    }
+}
+
+static VFIOUserHeld *vfio_user_held_first(VFIOUserDevice *udev)
+{
+    VFIOUserHeld *h;
+
+    QEMU_LOCK_GUARD(&udev->held.lock);
+    h = QTAILQ_FIRST(&udev->held.list);
+    return h ? vfio_user_held_ref(h) : NULL;
+}
+
+/* Forget all of it: their vCPUs make other accesses, or none. BQL. */
+static void vfio_user_held_drop(VFIOUserDevice *udev)
+{
+    VFIOUserHeld *h;
+
+    vfio_user_held_wake(udev);
+    while ((h = vfio_user_held_first(udev))) {
+        CPUState *cpu = h->busy ? vfio_user_held_cpu(h) : NULL;
+
+        if (cpu) {
+            cpu->access.busy = false;
+        }
+        if (qatomic_read(&h->state) == VFIO_USER_HELD_ASKED) {
+            vfio_user_held_cancel(h);
+        }
+        vfio_user_held_unblock(h);
+        if (vfio_user_held_unlist(h)) {
+            vfio_user_held_unref(h);
+        }
+        vfio_user_held_unref(h);
+    }
+}
+
+/* Leaving ---------------------------------------------------------------------- */
+
+static bool vfio_user_held_is_answered(VFIOUserConn *conn, const void *key)
+{
+    const VFIOUserHeld *h = key;
+
+    return qatomic_load_acquire(&h->state) == VFIO_USER_HELD_ANSWERED;
+}
+
+/* Is there anything that will wake the vCPU? BQL. */
+static bool vfio_user_held_must_wait(VFIOUserHeld *h)
+{
+    VFIOUserHeldState state = qatomic_read(&h->state);
+
+    return state != VFIO_USER_HELD_ANSWERED &&
+           (state != VFIO_USER_HELD_LINK ||
+            vfio_user_reconnect_fate(h->udev, h->life) ==
+            VFIO_USER_RETURN_WAIT);
+}
+
+static void vfio_user_held_set_timer(VFIOUserHeld *h)
+{
+    int64_t at = h->deadline;
+
+    if (h->state == VFIO_USER_HELD_ROOM) {
+        at = g_get_monotonic_time() + VFIO_USER_HELD_SHORT_US;
+    } else if (h->state == VFIO_USER_HELD_LINK && !h->busy) {
+        return;
+    }
+    /* The same clock; nothing is early by the milliseconds' rounding. */
+    timer_mod_anticipate(h->udev->held.timer, at / 1000 + 1);
+}
+
+static void vfio_user_held_leave(VFIOUserHeld *h)
+{
+    bool wait;
+
+    BQL_LOCK_GUARD();
+    if (!h->udev->held.timer) {
+        /* Unplugged meanwhile: this access may not come again. */
+        vfio_user_held_end(h);
+        return;
+    }
+    wait = vfio_user_held_must_wait(h);
+    WITH_QEMU_LOCK_GUARD(&h->udev->held.lock) {
+        wait = wait && h->listed && h->state != VFIO_USER_HELD_ANSWERED;
+        h->waiting = wait;
+    }
+    if (wait) {
+        current_cpu->access.wait = true;
+        vfio_user_held_block(h);
+        vfio_user_held_set_timer(h);
+    }
+}
+
+static void vfio_user_owed_settle(CPUState *cpu);
+
+/* CPUAccess.settle: the access is over or left; nothing is locked. */
+static void vfio_user_held_settle(CPUState *cpu)
+{
+    VFIOUserHeld *h = g_steal_pointer(&vfio_user_held_now);
+
+    vfio_user_owed_settle(cpu);
+    if (!h) {
+        return;
+    }
+    /* Config space is asked with the BQL, and could not wait till now. */
+    if (qatomic_read(&h->state) == VFIO_USER_HELD_ASKED) {
+        vfio_user_conn_wait_for(h->udev->conn, vfio_user_held_is_answered, h,
+                                h->since + VFIO_USER_HELD_SHORT_US);
+    }
+    if (qatomic_read(&h->state) != VFIO_USER_HELD_ANSWERED) {
+        vfio_user_held_leave(h);
+    }
+    vfio_user_held_unref(h);
+}
+
+/* Acknowledgements --------------------------------------------------------------- */
+
+/**
+ * VFIOUserOwed: messages of one access to one server
+ * @refs: its vCPU's, and one for each of them
+ * @pending: those without a reply; atomic
+ */
+struct VFIOUserOwed {
+    int refs;
+    unsigned pending;
+    VFIOUserDevice *udev;
+    VFIOUserOwed *next;
+};
+
+static void vfio_user_owed_unref(VFIOUserOwed *owed)
+{
+    if (qatomic_fetch_dec(&owed->refs) == 1) {
+        vfio_user_device_unref(owed->udev);
+        g_free(owed);
+    }
+}
+
+VFIOUserOwed *vfio_user_owed_get(VFIOUserDevice *udev)
+{
+    VFIOUserOwed *owed = vfio_user_held_owed;
+
+    if (!current_cpu || current_cpu->access.depth < 2 || !udev->ready) {
+        return NULL;
+    }
+    while (owed && owed->udev != udev) {
+        owed = owed->next;
+    }
+    if (!owed) {
+        owed = g_new0(VFIOUserOwed, 1);
+        owed->refs = 1;
+        owed->udev = vfio_user_device_ref(udev);
+        owed->next = vfio_user_held_owed;
+        vfio_user_held_owed = owed;
+        current_cpu->access.settle = vfio_user_held_settle;
+    }
+    qatomic_inc(&owed->refs);
+    qatomic_inc(&owed->pending);
+    return owed;
+}
+
+void vfio_user_owed_put(VFIOUserOwed *owed)
+{
+    if (!owed) {
+        return;
+    }
+    if (qatomic_fetch_dec(&owed->pending) == 1) {
+        vfio_user_conn_wake(owed->udev->conn, owed);
+    }
+    vfio_user_owed_unref(owed);
+}
+
+static bool vfio_user_owed_is_paid(VFIOUserConn *conn, const void *key)
+{
+    const VFIOUserOwed *owed = key;
+
+    return !qatomic_read(&owed->pending);
+}
+
+/* Somebody waits for this thread to come out of its vCPUs' code. */
+static bool vfio_user_owed_is_wanted(CPUState *self)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        if (cpu->thread == self->thread &&
+            (qatomic_read(&cpu->stop) || qatomic_read(&cpu->has_waiter) ||
+             !cpu_work_list_empty(cpu))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void vfio_user_owed_wait(CPUState *cpu, VFIOUserOwed *owed)
+{
+    VFIOUserConn *conn = owed->udev->conn;
+    int64_t now = g_get_monotonic_time();
+    int64_t deadline = now + owed->udev->timeout_ms * (int64_t)1000;
+
+    while (now < deadline && !vfio_user_conn_broken(conn) &&
+           !vfio_user_conn_wait_for(conn, vfio_user_owed_is_paid, owed,
+                                    MIN(now + VFIO_USER_HELD_SHORT_US,
+                                        deadline)) &&
+           !vfio_user_owed_is_wanted(cpu)) {
+        now = g_get_monotonic_time();
+    }
+    trace_vfio_user_owed(owed->udev->name, qatomic_read(&owed->pending));
+}
+
+static void vfio_user_owed_settle(CPUState *cpu)
+{
+    VFIOUserOwed *owed;
+
+    while ((owed = vfio_user_held_owed)) {
+        vfio_user_held_owed = owed->next;
+        vfio_user_owed_wait(cpu, owed);
+        vfio_user_owed_unref(owed);
+    }
+}
+
+/* Life ------------------------------------------------------------------------- */
+
+/* The machine is reset: no vCPU goes on where it was. BQL. */
+static void vfio_user_held_reset(void *opaque)
+{
+    VFIOUserDevice *udev;
+
+    QLIST_FOREACH(udev, &vfio_user_held_devices, held.next) {
+        vfio_user_held_drop(udev);
+    }
+}
+
+void vfio_user_held_init(VFIOUserDevice *udev)
+{
+    if (!vfio_user_held_registered) {
+        vfio_user_held_registered = true;
+        qemu_register_reset(vfio_user_held_reset, NULL);
+    }
+    udev->held.timer = timer_new_ms(QEMU_CLOCK_REALTIME, vfio_user_held_wake,
+                                    udev);
+    QLIST_INSERT_HEAD(&vfio_user_held_devices, udev, held.next);
+}
+
+void vfio_user_held_exit(VFIOUserDevice *udev)
+{
+    if (udev->held.timer) {
+        vfio_user_held_drop(udev);
+        timer_free(g_steal_pointer(&udev->held.timer));
+        QLIST_REMOVE(udev, held.next);
+    }
+}
+
+void vfio_user_held_free(VFIOUserDevice *udev)
+{
+    assert(QTAILQ_EMPTY(&udev->held.list));
+    qemu_mutex_destroy(&udev->held.lock);
+}
