@@ -20,7 +20,7 @@ import vfio_user_rows as rows
 
 SLOT = '0000:00:05.0'
 BEHIND_PORT = '0000:01:00.0'
-EVENT_DEADLINE = 60
+EVENT_DEADLINE = 60.0
 SERVER_DEADLINE = 30
 SANDBOX = ['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,'
            'resourcecontrol=deny']

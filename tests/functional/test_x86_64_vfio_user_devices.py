@@ -15,7 +15,7 @@ from vfio_user_server import Server, listens, wait_until
 NR_SERVERS = 4
 DISKS_EACH = 8
 DISK_SIZE = MIB
-EVENT_DEADLINE = 60
+EVENT_DEADLINE = 60.0
 # Functions of a slot, root ports here.
 FUNCTIONS = 8
 

@@ -22,7 +22,7 @@ import vfio_user_rows as rows
 
 ADDRESS = '0000:00:05.0'
 DISK = '/dev/nvme0n1'
-DEADLINE = 120
+DEADLINE = 120.0
 BASE = '256M'
 # More than the base memory has room for: what is cached is elsewhere, too.
 LARGE = 288

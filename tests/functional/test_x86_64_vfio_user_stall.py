@@ -17,7 +17,7 @@ import vfio_user_rows as rows
 
 # As long as the issue asks: longer than a message's deadline.
 STALL = 8
-EVENT_DEADLINE = 30
+EVENT_DEADLINE = 30.0
 # The guest reads a register of the server, again and again.
 READ_LOOP = ('while :; do od -An -tx2 -j6 -N2 '
              '/sys/bus/pci/devices/0000:00:05.0/config >/dev/null; done &')

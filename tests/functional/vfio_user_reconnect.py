@@ -12,7 +12,7 @@ from vfio_user_blocks import BlockLoad, make_initrd
 from vfio_user_case import VFIOUserTest
 from vfio_user_guest import VFIOUserGuestTest
 
-EVENT_DEADLINE = 60
+EVENT_DEADLINE = 60.0
 # Milliseconds until the first attempt; the pauses grow with the absence.
 RECONNECT_MS = 50
 RUNS = 10               # that show that a disk goes on
