@@ -76,7 +76,7 @@ class VFIOUserNasty(VFIOUserNastyTest):
                           'CPU 1 writes its config space')
             self.add(server)
             self.wait_turns(1, more=2)
-            self.do(delay(0xffff), eject(SLOT))
+            self.do(delay(0xfff), eject(SLOT))
             self.wait_deleted()
         self.end()
 
@@ -113,7 +113,7 @@ class VFIOUserNasty(VFIOUserNastyTest):
                          bus='rp', socket=server.socket)
             self.do(port_on)
             self.wait_turns(1, more=2)
-            self.do(delay(0xffff), port_off)
+            self.do(delay(0xfff), port_off)
             self.wait_deleted()
         self.end()
 

@@ -257,14 +257,15 @@ class VFIOUserNastyTest(VFIOUserAccelTest, VFIOUserReturnTest):
 
     def end(self):
         """QEMU is asked to end, and does."""
-        self.doing = f'{self.doing}, and then quits'
+        pid = self.guest.get_pid()
+        self.doing += ', and QEMU is to quit'
+        self.monitor('quit')
         try:
-            self.guest.shutdown(timeout=DEADLINE)
-        except Exception:   # pylint: disable=broad-except
-            self.fail_with_logs('QEMU does not end within '
-                                f'{DEADLINE} s of "quit" while {self.doing}')
-        self.assertEqual(self.guest.exitcode(), 0,
-                         f'QEMU\'s exit status while {self.doing}')
+            wait_until(lambda: not self.guest.is_running(), DEADLINE, 'end')
+        except ServerError:
+            self.hangs('QEMU does not end', pid)
+        if self.guest.exitcode():
+            self.died()
 
     def died(self):
         """Fail: QEMU is not there any more."""
@@ -299,7 +300,8 @@ class VFIOUserNastyTest(VFIOUserAccelTest, VFIOUserReturnTest):
         try:
             return self.qmp.cmd(command, **arguments)
         except asyncio.TimeoutError:
-            return self.hangs(f'the monitor does not answer "{command}"')
+            said = arguments.get('command-line', command)
+            return self.hangs(f'the monitor does not answer "{said}"')
         except (EOFError, ConnectionError):
             return self.died()
         except QMPError as error:
