@@ -139,11 +139,13 @@ int ts_device_start(TestServer *s)
 {
     int err = ts_region_start(s);
 
-    return err ? err : ts_disk_start(s);
+    err = err ?: ts_disk_start(s);
+    return err ?: ts_spdk_start(s);
 }
 
 void ts_device_free(TestServer *s)
 {
+    ts_spdk_free(s);
     ts_engine_free(s);
     ts_disk_free(s);
     ts_mig_free(s);

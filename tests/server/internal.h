@@ -56,6 +56,7 @@ struct TestServer {
     struct TsMigration *mig;        /* NULL: cannot be migrated */
     struct TsEngine *engine;        /* NULL: another device */
     struct TsDisk *disk;            /* likewise */
+    struct TsSpdk *spdk;            /* likewise */
     struct TsState *state;          /* NULL: not kept */
     int no_features;        /* errno or TS_CLOSE, without mig */
     uint8_t *config;        /* 4096 bytes; also region 7's content */
@@ -196,6 +197,12 @@ int64_t ts_disk_due(TestServer *s, int64_t now);
 void ts_disk_work(TestServer *s);
 void ts_disk_reset(TestServer *s);
 void ts_disk_free(TestServer *s);
+
+/* spdk.c */
+int ts_spdk_start(TestServer *s);
+/* Before a message is handled that has come. */
+void ts_spdk_pace(TestServer *s);
+void ts_spdk_free(TestServer *s);
 
 /* mischief.c: sends the reply, or what the moves make of it. */
 int ts_mischief_send(TestServer *s, int index, TsMessage *reply);

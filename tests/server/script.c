@@ -15,6 +15,7 @@
 #include "script-line.h"
 #include "script.h"
 #include "server-disk.h"
+#include "spdk.h"
 
 static void do_standard(TestServer *s, Line *line)
 {
@@ -232,6 +233,12 @@ static void do_disk(TestServer *s, Line *line)
     }
 }
 
+static void do_spdk(TestServer *s, Line *line)
+{
+    (void)line;
+    ts_add_spdk(s);
+}
+
 static const struct {
     const char *name;
     void (*fn)(TestServer *s, Line *line);
@@ -257,6 +264,7 @@ static const struct {
     { "no-features", script_no_features },
     { "engine", script_engine },
     { "disk", do_disk },
+    { "spdk-like", do_spdk },
 };
 
 /* Words without the comment and without empty ones. */

@@ -31,6 +31,8 @@
  *   disk [file=PATH] [blocks=256] [latency-us=100] [mapped-doorbell]
  *          [die=POINT:AFTER]   the whole device (disk.h); the numbers are
  *                              server-disk.h's
+ *   spdk-like                  the whole device (spdk.h): doorbells in a mapped
+ *                              BAR, polled; messages wait for a millisecond
  *
  * server-migration.h says what the last ones mean; migration-fail comes after
  * migration. A failure that stalls lasts until the client goes.

@@ -597,6 +597,8 @@ static const struct { const char *name; void (*fn)(void); } cases[] = {
     { "engine/dirty", test_engine_dirty },
     { "engine/migrates", test_engine_migrates },
     { "engine/lost", test_engine_lost },
+    { "spdk/faults", test_spdk },
+    { "spdk/overtakes", test_spdk_overtakes },
     { "disk/registers", test_disk_registers },
     { "disk/io", test_disk_io },
     { "disk/doorbell", test_disk_doorbell },

@@ -86,6 +86,8 @@ void test_disk_io(void);
 void test_disk_doorbell(void);
 void test_disk_bad_request(void);
 void test_state(void);
+void test_spdk(void);
+void test_spdk_overtakes(void);
 void test_disk_dies(void);
 void test_disk_killed(void);
 void test_disk_killed_doorbell(void);

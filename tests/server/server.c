@@ -319,6 +319,7 @@ static void server_poll(TestServer *s, int fd, int timeout)
     if (pfd[0].revents) {
         server_take_wake(s);
     } else if (fd == s->conn_fd) {
+        ts_spdk_pace(s);
         server_receive(s);
     } else {
         server_accept(s);
