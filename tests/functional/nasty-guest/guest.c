@@ -34,6 +34,8 @@
  *   m:VECTOR           remember how often that interrupt has come
  *   q:VECTOR:MOST      wait for one more, looking at most MOST times; count
  *                      GOOD or WRONG
+ *   v:PORT:MASK:MOST   look at the port, a byte, until one of these bits is set,
+ *                      at most MOST times; else count WRONG
  *   x:ADDR             locked addition to two words across a page: TCG does it
  *                      while all other CPUs stand still
  *
@@ -156,6 +158,16 @@ static bool cpu_look(const volatile uint32_t *at, uint32_t value, uint32_t most)
     return false;
 }
 
+static bool cpu_look_port(uint16_t port, uint8_t mask, uint32_t most)
+{
+    for (uint32_t i = 0; i < most; i++) {
+        if (in8(port) & mask) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool cpu_wait_interrupt(const CPU *cpu, uint32_t vector, uint32_t most)
 {
     for (uint32_t i = 0; i < most; i++) {
@@ -212,6 +224,9 @@ static void cpu_do(CPU *cpu, const Op *op)
         } else {
             cpu->wrong++;
         }
+        break;
+    case 'v':
+        cpu->wrong += !cpu_look_port(op->arg[0], op->arg[1], op->arg[2]);
         break;
     case 'x':
         asm volatile("lock addl $1, (%0)" : : "r"(at) : "memory");
