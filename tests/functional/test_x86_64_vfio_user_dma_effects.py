@@ -72,7 +72,7 @@ class VFIOUserDMACode(smp.VFIOUserDeviceTest):
         guest = self.get_vm(name='guest')
         guest.set_machine('q35')
         # Stopped at first: it could end before the framework has looked.
-        guest.add_args('-S', '-accel', 'tcg', '-m', '64M', *flat.BOARD,
+        guest.add_args('-S', *self.accel_args(), '-m', '64M', *flat.BOARD,
                        '-serial', f'file:{console}',
                        '-kernel', str(guest_program()), '-D', self.trace,
                        '-trace', 'vfio_user_conn_command',
@@ -115,6 +115,12 @@ class VFIOUserDMACode(smp.VFIOUserDeviceTest):
     def test_code_one_socket(self):
         """The write comes where the vCPU's answer is awaited."""
         self.check_code('--one-socket')
+
+
+class VFIOUserDMACodeKVM(VFIOUserDMACode):
+    """Under KVM: the host's CPU, or KVM's emulator, must see it."""
+
+    accel = 'kvm'
 
 
 class VFIOUserDMADisplay(smp.VFIOUserDeviceTest):

@@ -125,5 +125,11 @@ class VFIOUserSMP(VFIOUserSMPTest):
                            given_up=lambda ones: range(1, ones))
 
 
+class VFIOUserSMPKVM(VFIOUserSMP):
+    """Under KVM."""
+
+    accel = 'kvm'
+
+
 if __name__ == '__main__':
     QemuSystemTest.main()

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import unittest
 
 import test_x86_64_vfio_user_kvm as flat
-from vfio_user_case import REPOSITORY, VFIOUserTest
+from vfio_user_accel import VFIOUserAccelTest
+from vfio_user_case import REPOSITORY
 from vfio_user_server import Server, wait_until
 
 FUNCTIONAL = REPOSITORY / 'tests' / 'functional'
@@ -76,7 +77,7 @@ def programs():
     return guest, device
 
 
-class VFIOUserDeviceTest(VFIOUserTest):
+class VFIOUserDeviceTest(VFIOUserAccelTest):
     """Base of the tests with the device of smp-guest/device.c."""
 
     def start_device(self, identity, *args):
@@ -103,7 +104,7 @@ class VFIOUserSMPTest(VFIOUserDeviceTest):
         os.set_inheritable(theirs.fileno(), True)
         self.guest = self.get_vm(name='guest')
         self.guest.set_machine(machine)
-        self.guest.add_args('-accel', 'tcg,thread=multi', '-smp', '4',
+        self.guest.add_args(*self.accel_args(), '-smp', '4',
                          '-m', '64M', *flat.BOARD,
                          '-chardev', f'socket,id=serial,fd={theirs.fileno()}',
                          '-serial', 'chardev:serial',
