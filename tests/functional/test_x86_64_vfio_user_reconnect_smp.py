@@ -325,5 +325,11 @@ class VFIOUserReconnectSMP(VFIOUserSMPTest, VFIOUserReturnTest):
                          1, text)
 
 
+class VFIOUserReconnectSMPKVM(VFIOUserReconnectSMP):
+    """Under KVM."""
+
+    accel = 'kvm'
+
+
 if __name__ == '__main__':
     QemuSystemTest.main()
