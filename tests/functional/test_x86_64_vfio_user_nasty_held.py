@@ -7,11 +7,15 @@ meanwhile is done, whatever it asks of the vCPUs, and the access that is held
 ends with what the server that returns says.
 """
 
+import re
+from pathlib import Path
+
 from qemu_test import QemuSystemTest
 
+from vfio_user_case import MIB
 from vfio_user_nasty import (
-    COMMAND, COMMAND_ON, FREE, MSI, NEVER_MS, SLOT, VFIOUserNastyTest,
-    bar_address, config_read, config_write, ecam, expect, read, write)
+    BAR, COMMAND, COMMAND_ON, FREE, MSI, NEVER_MS, SLOT, VFIOUserNastyTest,
+    bar_address, config_read, config_write, ecam, eject, expect, read, write)
 
 TIMES = 3
 REGISTER, VALUE = 0x10, 0x600df00d
@@ -19,16 +23,22 @@ MSI_CONTROL, MSI_ON = 2, 1
 COMMAND_MEMORY = 0x3
 # A word across two pages, for which TCG needs all other CPUs to stand still
 ACROSS = FREE + 0xffe
+# Another device, and the two places of its BAR
+OTHER_SLOT, OTHER_BAR = 7, 6
+EDU = ['-device', f'edu,id=other,addr={OTHER_SLOT}']
+MOVES = (4000, 100000)
+MOST_GROWTH = 64 * MIB
 SINGLE = ['-accel', 'tcg,thread=single']
 
 
 class VFIOUserHeldTest(VFIOUserNastyTest):
     """A vCPU that reads, and the end of its server."""
 
-    def boot_reading(self, *args, cpus=2, server_args=None, **properties):
+    def boot_reading(self, args=(), cpus=2, machine='q35', **properties):
         """CPU 1 reads a register of the device, over and over."""
-        self.server = self.serve(**(server_args or {'state': True}))
-        self.boot(*self.client(self.server, **properties), *args, cpus=cpus)
+        self.server = self.serve(state=True)
+        self.boot(*self.client(self.server, **properties), *args, cpus=cpus,
+                  machine=machine)
         self.place()
         register = bar_address(0) + REGISTER
         self.do(write(register, VALUE))
@@ -110,6 +120,46 @@ class VFIOUserHeld(VFIOUserHeldTest):
         self.ask_all()
         self.continue_server(self.server)
         self.check_answered()
+
+    # Who else waits
+
+    def test_unplug_of_another_device(self):
+        """It goes, from memory too, while CPU 1 is held."""
+        self.hold(args=EDU, machine='pc')
+        self.doing = 'CPU 1 is held and another device is unplugged'
+        self.monitor('device_del', id='other')
+        self.do(eject(OTHER_SLOT))
+        self.wait_event(self.guest, 'DEVICE_DELETED', device='other')
+        self.wait_held(1)
+        self.come_back()
+        self.check_answered()
+
+    def resident(self):
+        """Bytes of QEMU's in memory."""
+        text = Path(f'/proc/{self.guest.get_pid()}/status').read_text(
+            encoding='ascii')
+        return int(re.search(r'^VmRSS:\s+(\d+) kB$', text,
+                             re.MULTILINE)[1]) * 1024
+
+    def test_memory_while_held(self):
+        """Another vCPU moves a BAR: QEMU does not grow without bound."""
+        self.hold(args=EDU, cpus=3)
+        self.open_ecam()
+        self.do(write(ecam(OTHER_SLOT, COMMAND), COMMAND_ON, 2))
+        before = self.resident()
+        for moves in MOVES:
+            self.run_cpu(2, *(write(ecam(OTHER_SLOT, BAR), bar_address(place))
+                              for place in (OTHER_BAR, OTHER_BAR + 1)),
+                         times=moves // 2)
+            while self.sample().cpus[2].busy:
+                now = self.sample()
+                growth = self.resident() - before
+                self.doing = (f'CPU 1 is held and CPU 2 has moved a BAR '
+                              f'{2 * now.cpus[2].turns} times')
+                self.assertLess(growth, MOST_GROWTH, 'what QEMU has grown by '
+                                f'while {self.doing}')
+                self.wait_turns(2, more=1)
+        self.end()
 
     # The end
 

@@ -410,12 +410,14 @@ class VFIOUserNastyTest(VFIOUserAccelTest, VFIOUserReturnTest):
                               for i in range(0, len(rest), 6)})
 
     def wait_turns(self, *cpus, more=MANY):
-        """They make progress."""
+        """They make progress, or have come to their programs' end."""
         before = self.sample()
-        self.wait(lambda: all(self.sample().cpus[cpu].turns
-                              - before.cpus[cpu].turns >= more
-                              for cpu in cpus),
-                  f'CPUs {cpus} go on')
+
+        def on():
+            now = self.sample()
+            return all(now.cpus[cpu].turns - before.cpus[cpu].turns >= more
+                       or not now.cpus[cpu].busy for cpu in cpus)
+        self.wait(on, f'CPUs {cpus} go on')
 
     def wait_held(self, cpu):
         """A vCPU is in an access that does not end.
