@@ -27,15 +27,14 @@ die()
 
 [ $# -ge 1 ] || die "usage: scripts/deb.sh build|check [SUITE]"
 what=$1
-own=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-suite=${2:-$own}
+chroot=$top/scripts/chroot.sh
+suite=$("$chroot" suite "${2:-}")
 case $suite in
 bookworm) release=deb12 ;;
 trixie) release=deb13 ;;
-*) die "no packages are made for '$suite': use SUITE=bookworm or trixie" ;;
 esac
+own=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 out=$top/build/deb/$suite
-chroot=$top/scripts/deb/chroot.sh
 
 files()
 {
@@ -130,7 +129,7 @@ build_in_chroot()
 
 build()
 {
-    scripts/setup.sh install deb
+    scripts/setup.sh install deb chroot
     scripts/setup.sh fetch source python
     version=$(version)
     stamp=$(echo "$version"; files | xargs -0 sha256sum 2>/dev/null |

@@ -12,6 +12,7 @@ import unittest
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 SCRIPTS = os.path.join(TOP, 'scripts')
+DEADLINE = 100
 sys.path.insert(0, SCRIPTS)
 
 
@@ -70,12 +71,41 @@ def snapshot(tree):
     return found
 
 
-class RepositoryTest(unittest.TestCase):
-    """Has self.repo, a repository, and self.qemu, a QEMU tree of 10.0.7."""
+def run(*cmd, **env):
+    """(exit status, all output).
+
+    A command that leaves a process behind, which has the same output, does
+    not return in time."""
+    r = subprocess.run(cmd, text=True, check=False, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                       env=dict(os.environ, **env), timeout=DEADLINE)
+    return r.returncode, r.stdout
+
+
+class Scratch(unittest.TestCase):
+    """Has self.dir, a directory."""
 
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix='overlay-test-')
         self.addCleanup(shutil.rmtree, self.dir)
+
+    def program(self, path, text):
+        """A made-up program, a shell script."""
+        write(path, '#!/bin/sh\n' + text)
+        os.chmod(path, 0o755)
+
+    def path_with(self, **programs):
+        """PATH with made-up programs before the real ones."""
+        for name, text in programs.items():
+            self.program('%s/bin/%s' % (self.dir, name), text)
+        return self.dir + '/bin:' + os.environ['PATH']
+
+
+class RepositoryTest(Scratch):
+    """Has self.repo, a repository, and self.qemu, a QEMU tree of 10.0.7."""
+
+    def setUp(self):
+        super().setUp()
         self.repo = os.path.join(self.dir, 'repo')
         self.tree = os.path.join(self.repo, 'subprojects', 'qemu-10.0')
         self.patches = os.path.join(self.repo, 'subprojects', 'packagefiles',
