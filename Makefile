@@ -25,6 +25,8 @@ help:
 #:                     QEMU and a kernel first)
 #: make check-qemu     QEMU's own unit tests and qtests, with the overlay and
 #:                     without (compiles them first); TESTS=NAMES for some
+#: make check-fresh    make demo and make check of the committed HEAD, in a
+#:                     minimal Debian made for it (SUITE=bookworm or trixie)
 #: make fuzz           fuzz the client with libFuzzer; FUZZ_SECONDS=N each
 #: make soak           random things happen to a guest; SOAK_HOURS=1 or
 #:                     SOAK_MINUTES=N, SOAK_SEED=N for an old one again
@@ -67,6 +69,9 @@ check-vfio: setup configured guest
 check-qemu: setup configured
 	@scripts/check-qemu.sh $(TESTS)
 
+check-fresh:
+	@scripts/check-fresh.sh $(SUITE)
+
 fuzz: setup configured
 	@scripts/setup.sh install fuzz
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh run $(FUZZ_TARGETS)
@@ -104,7 +109,7 @@ check-deb: setup
 
 clean:
 	@for d in $(B)/qemu $(B)/pristine $(B)/san $(B)/tsan $(B)/fuzz \
-	    $(B)/cov $(B)/docs; do \
+	    $(B)/cov $(B)/docs $(B)/fresh; do \
 	    [ ! -e $$d ] || { echo "  removing $$d"; rm -rf $$d; }; \
 	done
 	@rm -rf $(B)/meson-* $(B)/build.ninja $(B)/overlay.tests $(B)/tests
@@ -118,5 +123,5 @@ distclean:
 
 .PHONY: all help setup guest configured check check-unit check-qtest \
 	check-functional check-interop check-overlay check-fuzz check-san \
-	check-vfio check-qemu \
+	check-vfio check-qemu check-fresh \
 	fuzz soak coverage demo bench docs install deb check-deb clean distclean
