@@ -75,6 +75,7 @@ typedef struct VFIOUserConnSlot {
     size_t room;            /* payload bytes the reply may have */
     int64_t since_ns;       /* get_clock() when it was submitted */
     VFIOUserLatencyKind kind;
+    bool timed;             /* somebody waits, so it is read when it comes */
     bool used;
     bool sending;           /* its sender still needs slot and request */
     bool replied;           /* the reply came meanwhile */

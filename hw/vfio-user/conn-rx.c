@@ -67,8 +67,14 @@ static unsigned vfio_user_conn_rx_deliver_locked(VFIOUserConn *conn,
     conn->rx.req = NULL;
     conn->rx.slot = NULL;
     vfio_user_stats_count(conn->stats.received, &conn->rx.header);
-    vfio_user_stats_replied(&conn->stats.latency[slot->kind], now_ns,
-                            now_ns - slot->since_ns);
+    /*
+     * A reply that nobody waits for is read when there is time, which says
+     * nothing about the server.
+     */
+    if (slot->timed) {
+        vfio_user_stats_replied(&conn->stats.latency[slot->kind], now_ns,
+                                now_ns - slot->since_ns);
+    }
     if (slot->sending) {
         slot->replied = true;
     } else {

@@ -81,11 +81,10 @@ bool vfio_user_conn_can_submit_locked(VFIOUserConn *conn)
            vfio_user_conn_has_slot(conn, conn);
 }
 
-/* Of those that nobody waits for the reply is taken when there is time. */
 static VFIOUserLatencyKind vfio_user_conn_kind(const VFIOUserRequest *req)
 {
-    return !req->done && (req->command == VFIO_USER_REGION_READ ||
-                          req->command == VFIO_USER_REGION_WRITE) ?
+    return req->command == VFIO_USER_REGION_READ ||
+           req->command == VFIO_USER_REGION_WRITE ?
            VFIO_USER_LATENCY_ACCESS : VFIO_USER_LATENCY_OTHER;
 }
 
@@ -107,6 +106,7 @@ static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
     slot->room = iov_size(req->in, req->nr_in);
     slot->since_ns = now_ns;
     slot->kind = vfio_user_conn_kind(req);
+    slot->timed = !req->done;
     return slot;
 }
 
