@@ -330,15 +330,27 @@ static uint32_t vfio_user_pci_read_config(PCIDevice *pdev, uint32_t addr,
     return val;
 }
 
-/* Whether a write starts a function level reset. */
+/* Does a write set bit @mask of the byte at @reg? */
+static bool vfio_user_pci_sets(uint32_t addr, uint32_t val, int len,
+                               unsigned reg, uint8_t mask)
+{
+    return range_covers_byte(addr, len, reg) && val >> 8 * (reg - addr) & mask;
+}
+
+/* Whether a write starts a function level reset, in one of the two ways. */
 static bool vfio_user_pci_starts_flr(PCIDevice *pdev, uint32_t addr,
                                      uint32_t val, int len)
 {
-    unsigned flr = pdev->exp.exp_cap + PCI_EXP_DEVCTL + 1;
+    unsigned exp = pci_is_express(pdev) ? pdev->exp.exp_cap : 0;
+    unsigned af = pci_find_capability(pdev, PCI_CAP_ID_AF);
 
-    return VFIO_PCI(pdev)->has_flr && pci_is_express(pdev) &&
-           range_covers_byte(addr, len, flr) &&
-           val >> 8 * (flr - addr) & PCI_EXP_DEVCTL_BCR_FLR >> 8;
+    return (exp && vfio_user_pci_sets(addr, val, len, exp + PCI_EXP_DEVCTL + 1,
+                                      PCI_EXP_DEVCTL_BCR_FLR >> 8) &&
+            pci_get_long(pdev->config + exp + PCI_EXP_DEVCAP) &
+            PCI_EXP_DEVCAP_FLR) ||
+           (af && vfio_user_pci_sets(addr, val, len, af + PCI_AF_CTRL,
+                                     PCI_AF_CTRL_FLR) &&
+            pci_get_byte(pdev->config + af + PCI_AF_CAP) & PCI_AF_CAP_FLR);
 }
 
 /*
@@ -347,6 +359,21 @@ static bool vfio_user_pci_starts_flr(PCIDevice *pdev, uint32_t addr,
  * as after one that the kernel does for vfio-pci. So the server gets them back
  * here; what else the guest has to restore it sees and does itself.
  */
+static void vfio_user_pci_after_flr(VFIOPCIDevice *vdev, const uint8_t *bars)
+{
+    VFIOUserDevice *udev = vfio_user_device_of(&vdev->vbasedev);
+
+    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
+        udev->missed_reset = true;
+        return;
+    }
+    for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
+        vfio_file_pwrite(&vdev->vbasedev, bars + 4 * i, 4,
+                         vdev->config_offset + PCI_BASE_ADDRESS_0 + 4 * i);
+    }
+}
+
+/* The device may be unplugged before the server has answered the write. */
 static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
                                        uint32_t val, int len)
 {
@@ -356,6 +383,7 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
         .region = VFIO_USER_REGION_CONFIG, .off = addr,
         .buf = &data, .len = len, .is_write = true,
     };
+    bool flr = vfio_user_pci_starts_flr(pdev, addr, val, len);
 
     if (vfio_user_held_is_direct() &&
         vfio_user_guest_waits_for_link(vfio_user_device_of(&vdev->vbasedev),
@@ -363,19 +391,8 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
         return;
     }
     vfio_pci_write_config(pdev, addr, val, len);
-    if (!vfio_user_pci_starts_flr(pdev, addr, val, len)) {
-        return;
-    }
-    if (vfio_user_device_link(vfio_user_device_of(&vdev->vbasedev)) !=
-        VFIO_USER_LINK_UP) {
-        vfio_user_device_of(&vdev->vbasedev)->missed_reset = true;
-        return;
-    }
-    for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
-        unsigned bar = PCI_BASE_ADDRESS_0 + 4 * i;
-
-        vfio_file_pwrite(&vdev->vbasedev, pdev->config + bar, 4,
-                         vdev->config_offset + bar);
+    if (flr) {
+        vfio_user_pci_after_flr(vdev, pdev->config + PCI_BASE_ADDRESS_0);
     }
 }
 

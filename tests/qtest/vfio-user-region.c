@@ -552,6 +552,40 @@ static void test_function_reset(void)
     vut_free(t);
 }
 
+/* Advanced features: function level reset, and no PCI Express */
+static void setup_af(TestServer *s)
+{
+    const uint8_t body[4] = { 6, PCI_AF_CAP_TP | PCI_AF_CAP_FLR };
+
+    ts_add_cap(s, PCI_CAP_ID_AF, body, sizeof(body));
+}
+
+#define BAR_WRITES  ((TsMatch) { VFIO_USER_REGION_WRITE, \
+                                 VFIO_USER_REGION_CONFIG, PCI_BASE_ADDRESS_0 })
+
+/* A function level reset may cost the server its BARs: it gets them back. */
+static void test_af_flr(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_af });
+    uint8_t cap = qpci_find_capability(t->dev, PCI_CAP_ID_AF, 0);
+    QPCIBar bar = vut_map_bar(t, 0);
+    uint32_t addr = qpci_config_readl(t->dev, PCI_BASE_ADDRESS_0);
+    TsRecord r;
+
+    g_assert_cmphex(cap, !=, 0);
+    vut_bar_write(t, bar, 0, 4, 1);
+    vut_flush(t);
+    ts_log_clear(t->s);
+    qpci_config_writeb(t->dev, cap + PCI_AF_CTRL, 0);
+    vut_flush(t);
+    g_assert_cmpuint(ts_log_count(t->s, BAR_WRITES), ==, 0);
+    qpci_config_writeb(t->dev, cap + PCI_AF_CTRL, PCI_AF_CTRL_FLR);
+    vut_flush(t);
+    g_assert(ts_log_get(t->s, BAR_WRITES, 0, &r));
+    g_assert_cmphex((uint32_t)ldl_le_p(r.data), ==, addr);
+    vut_free(t);
+}
+
 void vut_register_region(void)
 {
     static const AccessCase cases[] = {
@@ -585,4 +619,5 @@ void vut_register_region(void)
     vut_add_test("vfio-user/region/mapped/at-offset", test_mapped_at_offset);
     vut_add_test("vfio-user/region/mapped/moves", test_mapped_moves);
     vut_add_test("vfio-user/region/mapped/cut", test_mapped_cut);
+    vut_add_test("vfio-user/region/config-af-flr", test_af_flr);
 }
