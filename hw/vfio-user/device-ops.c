@@ -159,8 +159,8 @@ static int vfio_user_device_reset(VFIOUserDevice *udev)
     udev->missed_reset |= ret == -EPIPE;
     trace_vfio_user_device_reset(udev->name, ret);
     if (ret && ret != -EPIPE) {
-        warn_report("vfio-user-pci %s: reset failed: %s", udev->name,
-                    strerror(-ret));
+        vfio_user_warn_limited(&udev->reset_said, "vfio-user-pci %s: reset "
+                               "failed: %s", udev->name, strerror(-ret));
     }
     /* There is nothing else that hw/vfio could try. */
     return 0;

@@ -14,6 +14,7 @@
 #include "conn.h"
 #include "held.h"
 #include "migration.h"
+#include "ratelimit.h"
 #include "wire-check.h"
 
 /*
@@ -108,6 +109,7 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  *     RCU
  * @io_events_before: of the server that was there before, until the next one is
  *     in use
+ * @reset_said: lines about failed resets
  * @irqs: under the BQL, but for @no_mask, which is atomic
  * @intx_fd: duplicate of INTx's eventfd, to fire it again; changed under the
  *     BQL and @intx_lock
@@ -152,6 +154,7 @@ struct VFIOUserDevice {
     QemuMutex intx_lock;
     int intx_fd;
     int resample_fd;
+    VFIOUserLimit reset_said;
     VFIOUserMigration mig;
     VFIOUserLoad load;
 };

@@ -65,6 +65,8 @@
  * @since: when it last came back, as g_get_monotonic_time()
  * @holds_vm: the VM is stopped on behalf of this device
  * @refusal: what was last said of a server that is another device; BQL
+ *
+ * @said_lost, @said_refused, @said_back: lines in the log
  */
 struct VFIOUserReconnect {
     VFIOUserReconnectOptions opts;
@@ -83,6 +85,10 @@ struct VFIOUserReconnect {
     int64_t since;
     bool holds_vm;
     char *refusal;
+
+    VFIOUserLimit said_lost;
+    VFIOUserLimit said_refused;
+    VFIOUserLimit said_back;
 };
 
 /* Devices that hold the VM stopped; under the BQL. */
@@ -256,10 +262,11 @@ void vfio_user_reconnect_lost(VFIOUserDevice *udev)
     }
     vfio_user_held_look(udev);
     err = vfio_user_conn_error(udev->conn);
-    error_report("vfio-user-pci %s: %s lost: %s. %s", udev->name,
-                 rc->opts.delay_ms ? "connection" : "device",
-                 err ? error_get_pretty(err) : "unknown reason",
-                 vfio_user_reconnect_outlook(rc));
+    vfio_user_error_limited(&rc->said_lost,
+                            "vfio-user-pci %s: %s lost: %s. %s", udev->name,
+                            rc->opts.delay_ms ? "connection" : "device",
+                            err ? error_get_pretty(err) : "unknown reason",
+                            vfio_user_reconnect_outlook(rc));
     error_free(err);
     vfio_user_reconnect_schedule(udev, vfio_user_reconnect_lost_bh);
 }
@@ -289,8 +296,9 @@ static void vfio_user_reconnect_refuse(VFIOUserDevice *udev, Error *err)
 
     trace_vfio_user_reconnect_refused(udev->name, why);
     if (!rc->stopped && g_strcmp0(rc->refusal, why)) {
-        error_report("vfio-user-pci %s: the server that is there now was "
-                     "refused: %s", udev->name, why);
+        vfio_user_error_limited(&rc->said_refused, "vfio-user-pci %s: the "
+                                "server that is there now was refused: %s",
+                                udev->name, why);
         qapi_event_send_vfio_user_refused(rc->id, rc->path, why);
         g_free(rc->refusal);
         rc->refusal = g_strdup(why);
@@ -469,9 +477,10 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
     /* What the old server signalled last, or the new one before it could. */
     nr = vfio_user_load_kick(vdev);
     trace_vfio_user_reconnected(udev->name, kept, nr);
-    info_report("vfio-user-pci %s: the server is back%s", udev->name,
-                kept ? "" : "; its device begins anew, and the guest's driver "
-                "has to set it up again");
+    vfio_user_info_limited(&rc->said_back,
+                           "vfio-user-pci %s: the server is back%s",
+                           udev->name, kept ? "" : "; its device begins anew, "
+                           "and the guest's driver has to set it up again");
     qapi_event_send_vfio_user_reconnected(rc->id, rc->path, kept);
     vfio_user_reconnect_release_vm(rc, true);
     /* What failed before the link was up was not taken note of. */
