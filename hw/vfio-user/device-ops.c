@@ -137,6 +137,7 @@ static void vfio_user_device_reset_later(VFIOUserDevice *udev)
     req->done = vfio_user_device_reset_done;
     vfio_user_conn_submit(udev->conn, req);
     vfio_user_migration_was_reset(udev);
+    vfio_user_irqs_was_reset(udev);
 }
 
 static int vfio_user_device_reset(VFIOUserDevice *udev)
@@ -156,6 +157,7 @@ static int vfio_user_device_reset(VFIOUserDevice *udev)
     ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
                                 NULL);
     vfio_user_migration_was_reset(udev);
+    vfio_user_irqs_was_reset(udev);
     udev->missed_reset |= ret == -EPIPE;
     trace_vfio_user_device_reset(udev->name, ret);
     if (ret && ret != -EPIPE) {

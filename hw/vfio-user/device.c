@@ -135,9 +135,18 @@ VFIOUserRegion *vfio_user_device_region(VFIOUserDevice *udev, unsigned index)
 
 bool vfio_user_device_settle(VFIOUserDevice *udev, Error **errp)
 {
+    uint64_t gen = vfio_user_irqs_wanted(udev);
+    uint64_t answered;
     uint32_t ids;
-    int ret = vfio_user_device_read(udev, VFIO_USER_REGION_CONFIG, 0, &ids,
+    int ret;
+
+    /* With this answer those come that were asked for before. */
+    do {
+        answered = vfio_user_irqs_nr_answered(udev);
+        ret = vfio_user_device_read(udev, VFIO_USER_REGION_CONFIG, 0, &ids,
                                     sizeof(ids));
+    } while (!ret && !vfio_user_irqs_is_told(udev, gen) &&
+             vfio_user_irqs_nr_answered(udev) != answered);
 
     if (ret) {
         Error *err = vfio_user_conn_error(udev->conn);
@@ -234,13 +243,10 @@ static void vfio_user_device_free(void *opaque)
             close(udev->regions[i].fd);
         }
     }
-    for (unsigned i = 0; i < VFIO_USER_IRQ_MAX; i++) {
-        g_free(udev->irqs[i].assigned);
-    }
+    vfio_user_irqs_free(udev);
     vfio_user_ioeventfd_free(udev->io_events);
     vfio_user_ioeventfd_free(udev->io_events_before);
     vfio_user_reconnect_free(udev);
-    qemu_mutex_destroy(&udev->intx_lock);
     qemu_cond_destroy(&udev->dma_idle);
     qemu_mutex_destroy(&udev->dma_lock);
     vfio_user_record_unref(udev->record);

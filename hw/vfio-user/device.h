@@ -13,6 +13,7 @@
 #include "caps.h"
 #include "conn.h"
 #include "held.h"
+#include "irqs.h"
 #include "migration.h"
 #include "ratelimit.h"
 #include "wire-check.h"
@@ -29,17 +30,6 @@ typedef struct VFIOUserRegion {
     int fd;                     /* for mmap(), or -1 */
     bool posted;                /* writes need no reply */
 } VFIOUserRegion;
-
-/**
- * VFIOUserIrqs: one interrupt index
- * @assigned: vectors that have an eventfd at the server
- * @no_mask: the server refused mask or unmask: it needs neither
- */
-typedef struct VFIOUserIrqs {
-    struct vfio_user_irq_info info;
-    unsigned long *assigned;
-    bool no_mask;
-} VFIOUserIrqs;
 
 /**
  * VFIOUserLoad: what load.c puts around hw/vfio's handling of config space
@@ -98,8 +88,7 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @link: changed by reconnect.c, under its lock; atomic
  * @reconnect: what reconnect.c keeps; from realize on
  * @vbasedev: hw/vfio's, while it is plugged; under the BQL
- * @replaying: who has the BQL is telling a server that came back
- * @missed_irqs, @missed_config: count what was not told a server that is away
+ * @missed_config: counts what was not told a server that is away
  * @missed_reset: a reset was among it
  * @intx_mmap_timeout: hw/vfio's, while mapped areas are forbidden
  * @held: accesses that take long
@@ -109,10 +98,9 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  *     RCU
  * @io_events_before: of the server that was there before, until the next one is
  *     in use
- * @reset_said: lines about failed resets
- * @irqs: under the BQL, but for @no_mask, which is atomic
- * @intx_fd: duplicate of INTx's eventfd, to fire it again; changed under the
- *     BQL and @intx_lock
+ * @irq_state: what irqs.c and irqs-sync.c keep
+ * @irqs_told: see vfio_user_irqs_is_told(); NULL, or set while negotiating
+ * @irqs_said, @reset_said: lines about refused interrupts and resets
  * @resample_fd: duplicate of what KVM signals at EOI; under the BQL
  */
 struct VFIOUserDevice {
@@ -140,8 +128,6 @@ struct VFIOUserDevice {
     int link;
     VFIOUserReconnect *reconnect;
     VFIODevice *vbasedev;
-    bool replaying;
-    unsigned missed_irqs;
     unsigned missed_config;
     bool missed_reset;
     uint32_t intx_mmap_timeout;
@@ -151,10 +137,11 @@ struct VFIOUserDevice {
     VFIOUserIoEvents *io_events;
     VFIOUserIoEvents *io_events_before;
     VFIOUserIrqs irqs[VFIO_USER_IRQ_MAX];
-    QemuMutex intx_lock;
-    int intx_fd;
-    int resample_fd;
+    VFIOUserIrqState *irq_state;
+    void (*irqs_told)(VFIOUserDevice *udev);
+    VFIOUserLimit irqs_said;
     VFIOUserLimit reset_said;
+    int resample_fd;
     VFIOUserMigration mig;
     VFIOUserLoad load;
 };
@@ -282,16 +269,6 @@ int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
 
 /* Is all of the range in the file, or is it none that has a size? */
 bool vfio_user_device_fd_covers(int fd, uint64_t off, uint64_t len);
-
-/*
- * irqs.c: VFIO_DEVICE_SET_IRQS. Returns 0 or -errno; once the device is ready
- * what the server says to it is only reported. BQL.
- */
-int vfio_user_irqs_set(VFIOUserDevice *udev, const struct vfio_irq_set *set);
-void vfio_user_irqs_cleanup(VFIOUserDevice *udev);
-
-/* A server that came back has no eventfds, and is not known to lack masks. */
-void vfio_user_irqs_forget(VFIOUserDevice *udev);
 
 /* dma.c: the memory that a server's command names; see VFIOUserConnOps */
 int vfio_user_dma_begin(VFIOUserDevice *udev, uint64_t addr, uint64_t count,

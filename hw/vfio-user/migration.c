@@ -64,6 +64,15 @@ bool vfio_user_migration_is_saving(int state)
            state == VFIO_USER_MIG_STOP_COPY;
 }
 
+/* States in which a device works, and takes any command */
+static bool vfio_user_migration_works(int state)
+{
+    return state == VFIO_USER_MIG_RUNNING ||
+           state == VFIO_USER_MIG_RUNNING_P2P ||
+           state == VFIO_USER_MIG_PRE_COPY ||
+           state == VFIO_USER_MIG_PRE_COPY_P2P;
+}
+
 /* No stream in either direction. */
 static bool vfio_user_migration_is_still(int state)
 {
@@ -266,6 +275,8 @@ static int vfio_user_migration_state_result(VFIOUserDevice *udev,
                                          errp);
 
     qatomic_set(&udev->mig.hung, ret == -ETIMEDOUT);
+    vfio_user_irqs_set_runs(udev, !ret &&
+                            vfio_user_migration_works(sm->state));
     memcpy(&got, &sm->msg.data, sizeof(got));
     if (!ret && got.state != sm->state) {
         error_setg(errp, "the server answered with state %s",
@@ -329,7 +340,12 @@ static int vfio_user_migration_send_state(VFIOUserDevice *udev, int target,
         /* It does not answer the one before either. */
         until = 0;
     }
+    vfio_user_irqs_set_runs(udev, false);
     sm = vfio_user_migration_submit_state(udev, target);
+    if (vfio_user_migration_works(target)) {
+        /* What the server refused before it finds behind the change of state. */
+        vfio_user_irqs_sync(udev);
+    }
     if (!vfio_user_conn_wait_until(udev->conn, &sm->req, until)) {
         QSIMPLEQ_INSERT_TAIL(&m->unanswered, sm, next);
         return 0;

@@ -335,7 +335,7 @@ vfio_user_monitor_interrupts(VFIOUserDevice *udev)
         s = g_new0(VFIOUserInterruptState, 1);
         s->type = i;
         s->vectors = irqs->info.count;
-        s->assigned = bitmap_count_one(irqs->assigned, irqs->info.count);
+        s->assigned = vfio_user_irqs_nr_assigned(udev, i);
         s->irqfds = vfio_user_monitor_irqfds(vdev, i);
         QAPI_LIST_APPEND(tail, s);
     }

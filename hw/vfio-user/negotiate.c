@@ -369,7 +369,6 @@ static bool vfio_user_negotiate_one_irq(VFIOUserDevice *udev,
         error_prepend(errp, "interrupt index %u: ", index);
         return false;
     }
-    irqs->assigned = bitmap_new(irqs->info.count ? irqs->info.count : 1);
     trace_vfio_user_device_irq(udev->name, index, irqs->info.flags,
                                irqs->info.count);
     return true;
@@ -476,15 +475,13 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     udev->refcnt = 1;
     udev->timeout_ms = timeout_ms;
     udev->name = g_strdup(name);
-    qemu_mutex_init(&udev->intx_lock);
     qemu_mutex_init(&udev->dma_lock);
     qemu_mutex_init(&udev->held.lock);
     QTAILQ_INIT(&udev->held.list);
     qemu_cond_init(&udev->dma_idle);
     vfio_user_migration_init(udev);
-    udev->intx_fd = -1;
     udev->complained_ms = INT64_MIN / 2;
-    udev->resample_fd = -1;
+    vfio_user_irqs_init(udev);
     udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
                                     timeout_ms);
     if (record) {

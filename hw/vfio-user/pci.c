@@ -371,6 +371,7 @@ static void vfio_user_pci_after_flr(VFIOPCIDevice *vdev, const uint8_t *bars)
         vfio_file_pwrite(&vdev->vbasedev, bars + 4 * i, 4,
                          vdev->config_offset + PCI_BASE_ADDRESS_0 + 4 * i);
     }
+    vfio_user_irqs_was_reset(udev);
 }
 
 /* The device may be unplugged before the server has answered the write. */
@@ -391,6 +392,9 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
         return;
     }
     vfio_pci_write_config(pdev, addr, val, len);
+    if (ranges_overlap(addr, len, PCI_COMMAND, 2)) {
+        vfio_user_irqs_command_written(vfio_user_device_of(&vdev->vbasedev));
+    }
     if (flr) {
         vfio_user_pci_after_flr(vdev, pdev->config + PCI_BASE_ADDRESS_0);
     }

@@ -6,18 +6,17 @@
  * Interrupts first, so that what a server resumes can be signalled; then the
  * windows, so that it can be done; then config space, whose command register
  * says that it may. What holds of all that is known elsewhere: interrupts to
- * hw/vfio, windows to the container, config space to QEMU's PCI device. It can
- * only be looked at with the BQL, and the server must not be waited for with
- * it. So little is sent at a time, what the socket has room for, and waited for
- * without the BQL. If something changed meanwhile that the server was not told
- * of, interrupts and config space are told again; windows keep count
+ * irqs.c, windows to the container, config space to QEMU's PCI device. Windows and
+ * config space can only be looked at with the BQL, and the server must not be
+ * waited for with it. So little is sent at a time, what the socket has room for,
+ * and waited for without the BQL. If something changed meanwhile that the server
+ * was not told of, config space is told again; interrupts and windows keep count
  * themselves.
  */
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
-#include "hw/pci/msix.h"
 #include "hw/vfio/pci.h"
 #include "system/runstate.h"
 #include "container.h"
@@ -32,83 +31,6 @@
 static VFIOPCIDevice *vfio_user_replay_pci(VFIODevice *vbasedev)
 {
     return container_of(vbasedev, VFIOPCIDevice, vbasedev);
-}
-
-/* Interrupts -------------------------------------------------------------------- */
-
-static void vfio_user_replay_eventfds(VFIOUserDevice *udev, uint32_t index,
-                                      uint32_t start, const int *fds,
-                                      uint32_t count)
-{
-    size_t size = sizeof(struct vfio_irq_set) + count * sizeof(int);
-    g_autofree struct vfio_irq_set *set = g_malloc0(size);
-
-    set->argsz = size;
-    set->flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
-    set->index = index;
-    set->start = start;
-    set->count = count;
-    memcpy(set->data, fds, count * sizeof(int));
-    vfio_user_irqs_set(udev, set);
-}
-
-static void vfio_user_replay_one_eventfd(VFIOUserDevice *udev, uint32_t index,
-                                         EventNotifier *e)
-{
-    int fd = event_notifier_get_fd(e);
-
-    vfio_user_replay_eventfds(udev, index, 0, &fd, 1);
-}
-
-/* As hw/vfio's vfio_enable_vectors() chooses. */
-static int vfio_user_replay_vector_fd(VFIOPCIDevice *vdev, unsigned nr)
-{
-    VFIOMSIVector *vector = &vdev->msi_vectors[nr];
-
-    if (!vector->use) {
-        return -1;
-    }
-    if (vector->virq < 0 || (vdev->interrupt == VFIO_INT_MSIX &&
-                             msix_is_masked(PCI_DEVICE(vdev), nr))) {
-        return event_notifier_get_fd(&vector->interrupt);
-    }
-    return event_notifier_get_fd(&vector->kvm_interrupt);
-}
-
-static void vfio_user_replay_vectors(VFIOUserDevice *udev, VFIOPCIDevice *vdev)
-{
-    g_autofree int *fds = g_new(int, vdev->nr_vectors);
-
-    for (int i = 0; i < vdev->nr_vectors; i++) {
-        fds[i] = vfio_user_replay_vector_fd(vdev, i);
-    }
-    vfio_user_replay_eventfds(udev, vdev->interrupt == VFIO_INT_MSIX ?
-                              VFIO_USER_IRQ_MSIX : VFIO_USER_IRQ_MSI, 0, fds,
-                              vdev->nr_vectors);
-}
-
-/* ERR and REQ first: see vfio_user_irqs_restore_first(). */
-static void vfio_user_replay_irqs(VFIOUserDevice *udev)
-{
-    VFIOPCIDevice *vdev = vfio_user_replay_pci(udev->vbasedev);
-
-    udev->replaying = true;
-    vfio_user_irqs_forget(udev);
-    if (vdev->pci_aer) {
-        vfio_user_replay_one_eventfd(udev, VFIO_USER_IRQ_ERR,
-                                     &vdev->err_notifier);
-    }
-    if (vdev->req_enabled) {
-        vfio_user_replay_one_eventfd(udev, VFIO_USER_IRQ_REQ,
-                                     &vdev->req_notifier);
-    }
-    if (vdev->interrupt == VFIO_INT_INTx) {
-        vfio_user_replay_one_eventfd(udev, VFIO_USER_IRQ_INTX,
-                                     &vdev->intx.interrupt);
-    } else if (vdev->interrupt != VFIO_INT_NONE && vdev->nr_vectors) {
-        vfio_user_replay_vectors(udev, vdev);
-    }
-    udev->replaying = false;
 }
 
 /*
@@ -144,6 +66,27 @@ static bool vfio_user_replay_barrier(VFIOUserDevice *udev)
     return !vfio_user_device_read(udev, VFIO_USER_REGION_CONFIG, 0, &ids,
                                   sizeof(ids)) &&
            !vfio_user_conn_broken(udev->conn);
+}
+
+/*
+ * A server that was told nothing: its eventfds. Each answer to the barrier comes
+ * after some about interrupts, so that without any of these there is no point in
+ * asking on.
+ */
+static bool vfio_user_replay_irqs(VFIOUserDevice *udev)
+{
+    uint64_t gen = vfio_user_irqs_wanted(udev);
+    uint64_t answered;
+
+    vfio_user_irqs_sync(udev);
+    do {
+        answered = vfio_user_irqs_nr_answered(udev);
+        if (!vfio_user_replay_barrier(udev)) {
+            return false;
+        }
+    } while (!vfio_user_irqs_is_told(udev, gen) &&
+             vfio_user_irqs_nr_answered(udev) != answered);
+    return true;
 }
 
 /* Take the BQL if there still is something to be told. */
@@ -187,13 +130,12 @@ static bool vfio_user_replay_irqs_and_config(VFIOUserDevice *udev)
     if (!vfio_user_replay_enter(udev)) {
         return false;
     }
-    udev->missed_irqs = udev->missed_config = 0;
+    udev->missed_config = 0;
     vfio_user_replay_state(udev);
-    vfio_user_replay_irqs(udev);
     nr = vfio_user_load_list_config(udev->vbasedev, writes);
     bql_unlock();
 
-    if (!vfio_user_replay_windows(udev)) {
+    if (!vfio_user_replay_irqs(udev) || !vfio_user_replay_windows(udev)) {
         return false;
     }
     vfio_user_load_write_list(udev, writes, nr);
@@ -202,24 +144,21 @@ static bool vfio_user_replay_irqs_and_config(VFIOUserDevice *udev)
 
 bool vfio_user_replay(VFIOUserDevice *udev)
 {
-    for (unsigned i = 0; i < VFIO_USER_REPLAY_ROUNDS; i++) {
+    for (unsigned i = 1; true; i++) {
+        bool told;
+
         if (!vfio_user_replay_irqs_and_config(udev) ||
             !vfio_user_replay_enter(udev)) {
             return false;
         }
-        trace_vfio_user_replay(udev->name, udev->missed_irqs,
-                               udev->missed_config);
-        if (!udev->missed_irqs && !udev->missed_config) {
+        told = vfio_user_irqs_is_told(udev, vfio_user_irqs_wanted(udev));
+        trace_vfio_user_replay(udev->name, told, udev->missed_config);
+        /* Or the guest does not stop changing them. */
+        if ((told && !udev->missed_config) || i == VFIO_USER_REPLAY_ROUNDS) {
             return true;
-        }
-        if (i == VFIO_USER_REPLAY_ROUNDS - 1) {
-            break;
         }
         bql_unlock();
     }
-    /* The guest does not stop changing them. */
-    vfio_user_replay_irqs(udev);
-    return true;
 }
 
 /* Mapped areas --------------------------------------------------------------------- */

@@ -372,6 +372,41 @@ static void test_intx_level(void)
     vut_free(t);
 }
 
+#define LOOK        ((TsMatch) { VFIO_USER_REGION_READ, \
+                                 VFIO_USER_REGION_CONFIG, PCI_STATUS })
+
+/* The device keeps its line up, and the guest does not want to hear of it. */
+static void test_intx_disabled(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .machine = "q35" });
+    QPCIBar bar = qpci_iomap(t->dev, 0, NULL);
+    uint8_t *config = ts_region_mem(t->s, VFIO_USER_REGION_CONFIG);
+    uint16_t command;
+
+    qtest_irq_intercept_in(t->qts, "ioapic");
+    qpci_device_enable(t->dev);
+    command = qpci_config_readw(t->dev, PCI_COMMAND);
+    config[PCI_STATUS] |= PCI_STATUS_INTERRUPT;
+    raise_vector(t, VFIO_USER_IRQ_INTX, 0);
+    VUT_WAIT(intx_level(t));
+    qpci_config_writew(t->dev, PCI_COMMAND,
+                       command | PCI_COMMAND_INTX_DISABLE);
+    ts_log_clear(t->s);
+    for (unsigned i = 0; i < 100; i++) {
+        qpci_io_readl(t->dev, bar, 0);
+        vut_flush(t);
+    }
+    g_assert_cmpuint(ts_log_count(t->s, LOOK), ==, 0);
+    VUT_WAIT(!intx_level(t));
+    qpci_config_writew(t->dev, PCI_COMMAND, command);
+    VUT_WAIT(intx_level(t));
+    g_assert_cmpuint(ts_log_count(t->s, LOOK), ==, 1);
+    config[PCI_STATUS] &= ~PCI_STATUS_INTERRUPT;
+    qpci_io_readl(t->dev, bar, 0);
+    VUT_WAIT(!intx_level(t));
+    vut_free(t);
+}
+
 static void setup_no_intx(TestServer *s)
 {
     ts_config_intx(s, 0);
@@ -454,6 +489,121 @@ static void test_req(void)
     vut_free(t);
 }
 
+/* A server that is stopped in the middle of a SET_IRQS */
+typedef struct Stopped {
+    GMutex lock;
+    GCond cond;
+    bool stop;
+    bool is_stopped;
+} Stopped;
+
+static Stopped stopped;
+
+static int stop_here(TestServer *s, TsMessage *request, TsMessage *reply,
+                     void *opaque)
+{
+    int64_t end = g_get_monotonic_time() + VUT_TIMEOUT_MS * 1000;
+
+    g_mutex_lock(&stopped.lock);
+    while (stopped.stop) {
+        stopped.is_stopped = true;
+        if (!g_cond_wait_until(&stopped.cond, &stopped.lock, end)) {
+            g_error("stopped for ever");
+        }
+    }
+    stopped.is_stopped = false;
+    g_mutex_unlock(&stopped.lock);
+    return -1;
+}
+
+static void set_stopped(bool stop)
+{
+    g_mutex_lock(&stopped.lock);
+    stopped.stop = stop;
+    g_cond_broadcast(&stopped.cond);
+    g_mutex_unlock(&stopped.lock);
+}
+
+static bool is_stopped(void)
+{
+    bool is;
+
+    g_mutex_lock(&stopped.lock);
+    is = stopped.is_stopped;
+    g_mutex_unlock(&stopped.lock);
+    return is;
+}
+
+static void setup_stopped(TestServer *s)
+{
+    ts_set_handler(s, VFIO_USER_DEVICE_SET_IRQS, stop_here, NULL);
+}
+
+/*
+ * Nobody waits, and when the server goes on it is told what holds in the end: a
+ * thousand times as many messages would not fit into the socket, either.
+ */
+static void test_stopped_server(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_stopped });
+
+    enable_msix(t, 0xffff);
+    expect_vector(t, 3);
+    vut_flush(t);
+    ts_log_clear(t->s);
+    set_stopped(true);
+    for (unsigned i = 0; i < 5000; i++) {
+        mask_vector(t, 3, true);
+        mask_vector(t, 3, false);
+        mask_vector(t, 4, i & 1);
+    }
+    VUT_WAIT(is_stopped());
+    qtest_qmp_assert_success(t->qts, "{'execute': 'query-status'}");
+    g_assert(is_stopped());
+    set_stopped(false);
+    expect_vector(t, 3);
+    vut_flush(t);
+    g_assert_cmpuint(ts_log_count(t->s, SET_IRQS(VFIO_USER_IRQ_MSIX)), <=, 16);
+    vut_free(t);
+}
+
+static int refuse_msi(TestServer *s, TsMessage *request, TsMessage *reply,
+                      void *opaque)
+{
+    struct vfio_user_irq_set set;
+
+    memcpy(&set, request->payload->data, sizeof(set));
+    return set.index == VFIO_USER_IRQ_MSI && set.count ? ENOSPC : -1;
+}
+
+static void setup_refuse_msi(TestServer *s)
+{
+    ts_set_handler(s, VFIO_USER_DEVICE_SET_IRQS, refuse_msi, NULL);
+}
+
+/* What the server refuses ever so often does not fill the log. */
+static void test_refused_often(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .setup = setup_refuse_msi,
+                                        .stderr_file = true });
+    uint8_t cap = qpci_find_capability(t->dev, PCI_CAP_ID_MSI, 0);
+    int64_t begin = g_get_monotonic_time();
+    g_autofree char *text = NULL;
+    unsigned periods;
+
+    for (unsigned i = 0; i < 100; i++) {
+        enable_msi(t, 2);
+        vut_flush(t);
+        qpci_config_writew(t->dev, cap + PCI_MSI_FLAGS, 0);
+    }
+    vut_wait_stderr(t, "the server refused interrupts 0 to 3 of index 1");
+    periods = 1 + (g_get_monotonic_time() - begin) / (10 * G_USEC_PER_SEC);
+    text = vut_stderr(t);
+    g_assert_cmpuint(vut_occurrences(text, "the server refused interrupts"),
+                     <=, 4 * (1 + periods));
+    vut_free(t);
+}
+
 void vut_register_irq(void)
 {
     static const RunCase runs[] = {
@@ -483,6 +633,9 @@ void vut_register_irq(void)
                  test_msi_server_refuses_masks);
     vut_add_test("vfio-user/irq/intx", test_intx);
     vut_add_test("vfio-user/irq/intx-level", test_intx_level);
+    vut_add_test("vfio-user/irq/intx-disabled", test_intx_disabled);
+    vut_add_test("vfio-user/irq/stopped-server", test_stopped_server);
+    vut_add_test("vfio-user/irq/refused-often", test_refused_often);
     vut_add_test("vfio-user/irq/no-intx", test_no_intx);
     vut_add_test("vfio-user/irq/modes", test_modes);
     vut_add_test("vfio-user/irq/bare-device", test_bare_device);

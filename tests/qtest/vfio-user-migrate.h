@@ -120,6 +120,7 @@ void vut_register_migrate_ioeventfd(void);
 void vut_register_migrate_dirty(void);
 void vut_register_migrate_fail(void);
 void vut_register_migrate_log(void);
+void vut_register_migrate_irq(void);
 void vut_register_migrate_late(void);
 void vut_register_migrate_sync(void);
 
