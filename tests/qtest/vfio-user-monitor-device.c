@@ -183,7 +183,7 @@ static void lose(VUTest *t)
 {
     ts_stop_listening(t->s);
     ts_disconnect(t->s);
-    qtest_qmp_eventwait(t->qts, "VFIO_USER_DISCONNECTED");
+    vut_wait_event(t, "VFIO_USER_DISCONNECTED");
 }
 
 static void test_gone(void)
@@ -286,7 +286,7 @@ static void test_refused(void)
     lose(t);
     ts_free(t->s);
     t->s = vut_server(t->dir, "sock", setup_other_device);
-    qtest_qmp_eventwait(t->qts, "VFIO_USER_REFUSED");
+    vut_wait_event(t, "VFIO_USER_REFUSED");
     info = vum_query(t);
     g_assert_cmpstr(qdict_get_str(info, "state"), ==, "disconnected");
     g_assert(strstr(qdict_get_str(info, "refusal"), "device ID is 0x5679"));
@@ -295,7 +295,7 @@ static void test_refused(void)
 
     ts_free(t->s);
     t->s = vut_server(t->dir, "sock", NULL);
-    qtest_qmp_eventwait(t->qts, "VFIO_USER_RECONNECTED");
+    vut_wait_event(t, "VFIO_USER_RECONNECTED");
     info = vum_query(t);
     g_assert_cmpstr(qdict_get_str(info, "state"), ==, "connected");
     g_assert(!qdict_haskey(info, "refusal"));

@@ -188,7 +188,7 @@ static void test_returns(void)
     assert_window(&p, WHOLE_AT, WHOLE_SIZE);
     ts_log_clear(p.t->s);
     ts_disconnect(p.other);
-    qtest_qmp_eventwait(p.t->qts, "VFIO_USER_RECONNECTED");
+    vut_wait_event(p.t, "VFIO_USER_RECONNECTED");
     g_assert(ts_log_wait(p.t->s, unmap, 1));
     g_assert(ts_log_wait(p.t->s, map, 1));
     assert_window(&p, WHOLE_AT, WHOLE_SIZE);

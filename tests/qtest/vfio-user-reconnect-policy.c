@@ -301,9 +301,10 @@ static void test_stop_paused(void)
     rt_lose(r);
     assert_status(r, "paused");
     rt_return_kept(r);
-    rt_expect_return(r, true);
+    rt_wait_returned(r, 1);
     assert_status(r, "paused");
     qtest_qmp_assert_success(r->t->qts, "{'execute': 'cont'}");
+    rt_expect_return(r, true);
     assert_status(r, "running");
     rt_check_works(r, 1);
     rt_free(r);
@@ -406,8 +407,48 @@ static void test_hold(void)
     rt_free(r);
 }
 
+static unsigned nr_events(RTest *r)
+{
+    unsigned nr = 0;
+
+    for (unsigned i = 0; i < r->events->len; i++) {
+        nr += g_str_has_prefix(qdict_get_str(r->events->pdata[i], "event"),
+                               "VFIO_USER_");
+    }
+    return nr;
+}
+
+/*
+ * A server that crashes and comes back at once, again and again: what is told of
+ * it is bounded, and the last of it is right.
+ */
+static void test_flood(void)
+{
+    RTest *r = rt_new(&(VUTOptions) { .stderr_file = true });
+    int64_t begin = g_get_monotonic_time();
+    g_autofree char *text = NULL;
+    unsigned periods;
+
+    for (unsigned i = 0; i < 30; i++) {
+        ts_disconnect(r->t->s);
+        rt_wait_returned(r, i + 1);
+    }
+    g_assert_cmpuint(nr_events(r), ==, 1);
+    rt_expect(r, "DISCONNECTED");
+    rt_expect(r, "RECONNECTED");
+    rt_expect_no_more(r);
+    periods = 1 + (g_get_monotonic_time() - begin) / (10 * G_USEC_PER_SEC);
+    text = vut_stderr(r->t);
+    g_assert_cmpuint(vut_occurrences(text, "connection lost"), <=,
+                     4 * (1 + periods));
+    g_assert_cmpuint(vut_occurrences(text, "the server is back"), <=,
+                     4 * (1 + periods));
+    rt_free(r);
+}
+
 void rt_register_policy(void)
 {
+    vut_add_test("vfio-user/reconnect/events/flood", test_flood);
     vut_add_test("vfio-user/reconnect/events/all", test_events);
     vut_add_test("vfio-user/reconnect/events/no-id", test_events_anonymous);
     vut_add_test("vfio-user/reconnect/events/no-reconnect",

@@ -404,17 +404,19 @@ static void test_return_stopped(void)
         rt_lose(r);
         set_running(r, false);
         return_either(r, kept);
-        rt_expect_return(r, kept);
+        rt_wait_returned(r, 2 * kept + 1);
         set_running(r, true);
+        rt_expect_return(r, kept);
         rt_check_works(r, kept);
         set_running(r, false);
         rt_lose(r);
         return_either(r, kept);
-        rt_expect_return(r, kept);
+        rt_wait_returned(r, 2 * kept + 2);
         g_free(status);
         status = rt_status(r);
         g_assert_cmpstr(status, ==, "paused");
         set_running(r, true);
+        rt_expect_return(r, kept);
         rt_check_works(r, kept + 5);
     }
     rt_free(r);

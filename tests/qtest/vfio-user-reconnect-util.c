@@ -5,7 +5,9 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
 #include "hw/pci/pci_regs.h"
+#include "qobject/qlist.h"
 #include "vfio-user-reconnect.h"
 
 #define PREFIX          "VFIO_USER_"
@@ -87,9 +89,19 @@ static const char *event_name(RTest *r, unsigned i)
     return qdict_get_str(event_at(r, i), "event");
 }
 
+/*
+ * Of the events of a device one is sent a second, and in a qtest the clock stands
+ * still.
+ */
+void rt_let_events_out(RTest *r)
+{
+    qtest_clock_step(r->t->qts, NANOSECONDS_PER_SECOND + 1);
+}
+
 /* Moves on to the next event of ours; false if there is none. */
 static bool find_event(RTest *r)
 {
+    rt_let_events_out(r);
     rt_check_monitor(r);
     while (r->nr_seen < r->events->len &&
            !g_str_has_prefix(event_name(r, r->nr_seen), PREFIX)) {
@@ -109,6 +121,7 @@ const QDict *rt_expect(RTest *r, const char *name)
         g_error("event %s (%s), expected %s", event_name(r, r->nr_seen),
                 qdict_get_try_str(data, "reason") ?: "no reason", full);
     }
+    rt_let_events_out(r);
     r->nr_seen++;
     return data;
 }
@@ -147,12 +160,29 @@ void rt_system_reset(RTest *r)
 
 bool rt_had_event(RTest *r, const char *name)
 {
+    rt_let_events_out(r);
     return count_events(r, name);
 }
 
 void rt_wait_event(RTest *r, const char *name)
 {
     VUT_WAIT(rt_had_event(r, name));
+}
+
+static unsigned nr_reconnects(RTest *r)
+{
+    QDict *response = qtest_qmp(r->t->qts, "{'execute': 'query-vfio-user'}");
+    const QListEntry *first = qlist_first(qdict_get_qlist(response, "return"));
+    unsigned nr = qdict_get_int(qobject_to(QDict, qlist_entry_obj(first)),
+                                "reconnects");
+
+    qobject_unref(response);
+    return nr;
+}
+
+void rt_wait_returned(RTest *r, unsigned nr)
+{
+    VUT_WAIT(nr_reconnects(r) == nr);
 }
 
 /* The server -------------------------------------------------------------- */

@@ -52,6 +52,13 @@ void rt_return_fresh(RTest *r, void (*setup)(TestServer *s));
  * until the next call.
  */
 const QDict *rt_expect(RTest *r, const char *name);
+/* Waits until the server has come back @nr times, whether or not the VM runs. */
+void rt_wait_returned(RTest *r, unsigned nr);
+/*
+ * Those that are held back because they would be too many come out, unless the VM
+ * is stopped: in a qtest it is its clock that counts.
+ */
+void rt_let_events_out(RTest *r);
 /* Waits for VFIO_USER_RECONNECTED, which must say @kept. */
 void rt_expect_return(RTest *r, bool kept);
 /* There is none that was not waited for. */

@@ -460,11 +460,11 @@ static void test_set_returns(void)
     g_assert_cmpstr(error, ==, NULL);
     assert_works(t);
     ts_disconnect(first);
-    qtest_qmp_eventwait(t->qts, "VFIO_USER_DISCONNECTED");
+    vut_wait_event(t, "VFIO_USER_DISCONNECTED");
 
     second = serve_pair(&fd);
     give_set(t, fd);
-    qtest_qmp_eventwait(t->qts, "VFIO_USER_RECONNECTED");
+    vut_wait_event(t, "VFIO_USER_RECONNECTED");
     assert_works(t);
     vut_del_by_reset(t, VUT_ID);
     g_assert(ts_wait_connected(second, false));

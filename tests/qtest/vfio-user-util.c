@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
 #include <glib/gstdio.h>
 #include "qobject/qdict.h"
 #include "libqos/pci-pc.h"
@@ -182,6 +183,23 @@ void vut_bar_write(VUTest *t, QPCIBar bar, uint64_t off, unsigned size,
         qtest_writeq(t->qts, bar.addr + off, value);
         break;
     }
+}
+
+static bool take_event(VUTest *t, const char *name)
+{
+    QDict *event;
+
+    /* In a qtest the clock that counts stands still. */
+    qtest_clock_step(t->qts, NANOSECONDS_PER_SECOND + 1);
+    qtest_qmp_assert_success(t->qts, "{'execute': 'query-status'}");
+    event = qtest_qmp_event_ref(t->qts, name);
+    qobject_unref(event);
+    return event;
+}
+
+void vut_wait_event(VUTest *t, const char *name)
+{
+    VUT_WAIT(take_event(t, name));
 }
 
 void vut_flush(VUTest *t)

@@ -82,6 +82,9 @@ QPCIBar vut_map_bar(VUTest *t, unsigned bar);
 void vut_bar_write(VUTest *t, QPCIBar bar, uint64_t off, unsigned size,
                    uint64_t value);
 
+/* Waits for an event, also for one of those of which one is sent a second. */
+void vut_wait_event(VUTest *t, const char *name);
+
 /* Everything that QEMU sent the server before has been handled. */
 void vut_flush(VUTest *t);
 
