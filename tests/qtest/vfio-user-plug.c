@@ -485,8 +485,72 @@ static void test_migration_blocked(void)
     vut_free(t);
 }
 
+/* Threads of QEMU's in which SIGBUS is not blocked; sets @main for the first. */
+static unsigned nr_open(VUTest *t, bool *main)
+{
+    pid_t pid = qtest_pid(t->qts);
+    g_autofree char *path = g_strdup_printf("/proc/%d/task", pid);
+    GDir *dir = g_dir_open(path, 0, NULL);
+    const char *name;
+    unsigned nr = 0;
+
+    g_assert_nonnull(dir);
+    *main = false;
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *status = g_build_filename(path, name, "status", NULL);
+        g_autofree char *text = NULL;
+        const char *mask;
+
+        /* The thread may have ended. */
+        if (g_file_get_contents(status, &text, NULL, NULL)) {
+            mask = strstr(text, "SigBlk:");
+            g_assert_nonnull(mask);
+            if (!(strtoull(mask + 7, NULL, 16) & 1ull << (SIGBUS - 1))) {
+                nr++;
+                *main |= atoi(name) == pid;
+            }
+        }
+    }
+    g_dir_close(dir);
+    return nr;
+}
+
+/* The main thread, the vCPU, and three IOThreads: io1, the monitor's, our own */
+#define NR_OPEN     5
+
+/*
+ * Where mapped regions are touched SIGBUS must be open, which is what a file that is
+ * cut short brings; and only as long as there are mapped regions, since QEMU wants
+ * it blocked.
+ */
+static void test_sigbus_threads(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) { .no_device = true,
+                                        .args = "-object iothread,id=io1" });
+    bool main;
+
+    g_assert_cmpuint(nr_open(t, &main), ==, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        qtest_qmp_device_add(t->qts, "vfio-user-pci", VUT_ID,
+                             "{'addr': '4', 'socket': %s}", t->path);
+        VUT_WAIT(nr_open(t, &main) == NR_OPEN + i && main);
+        /* One that comes later, and a device that might use it */
+        if (!i) {
+            qtest_qmp_assert_success(t->qts, "{'execute': 'object-add', "
+                "'arguments': {'qom-type': 'iothread', 'id': 'io2'}}");
+            qtest_qmp_assert_success(t->qts, "{'execute': 'device_add', "
+                "'arguments': {'driver': 'pci-testdev', 'id': 'other'}}");
+            VUT_WAIT(nr_open(t, &main) == NR_OPEN + 1);
+        }
+        vut_del(t, VUT_ID, VUT_SLOT);
+        VUT_WAIT(nr_open(t, &main) == 0);
+    }
+    vut_free(t);
+}
+
 void vut_register_plug(void)
 {
+    vut_add_test("vfio-user/plug/sigbus-threads", test_sigbus_threads);
     vut_add_test("vfio-user/reset/again-and-again", test_reset);
     vut_add_test("vfio-user/reset/unsupported", test_reset_unsupported);
     vut_add_test("vfio-user/reset/with-msix", test_reset_with_msix);
