@@ -4,10 +4,11 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
  * irqs.c writes down what hw/vfio wants. This file knows what the server was
- * told, and sends the difference: a bounded number of messages at a time, never
- * two about the same vector, and is asked again by each answer. So a guest that
- * changes a vector a million times while the server is stopped costs one
- * message, and nobody waits.
+ * told, and sends the difference: a bounded number of messages at a time, and is
+ * asked again by each answer. So a guest that changes a vector a million times
+ * while the server is stopped costs a few messages, and nobody waits. As long as
+ * the server keeps up, each change leaves at once, so that what the guest says to
+ * the device next does not overtake it.
  *
  * Three things are not states that could be compared. *Disabling* an index is a
  * barrier: what the server was told before is void, and what is wanted after it
@@ -42,6 +43,8 @@
 
 /* On their way at once */
 #define VFIO_USER_IRQS_MAX_ON_WAY   16
+/* From so many on, one about each vector */
+#define VFIO_USER_IRQS_KEEPS_UP     8
 #define VFIO_USER_IRQS_MAX_LOST     4
 
 /**
@@ -145,6 +148,12 @@ static VFIOUserIrqsMsg *vfio_user_irqs_msg_locked(VFIOUserIrqsGo *go,
     return m;
 }
 
+/* Whether what has a message on its way already may have another one */
+static bool vfio_user_irqs_keeps_up(const VFIOUserIrqState *st)
+{
+    return st->nr_on_way < VFIO_USER_IRQS_KEEPS_UP;
+}
+
 /* Disabling ---------------------------------------------------------------- */
 
 /*
@@ -179,7 +188,7 @@ static bool vfio_user_irqs_go_disable_locked(VFIOUserIrqsGo *go)
         if (!idx->disable) {
             continue;
         }
-        if (idx->disable_busy ||
+        if ((idx->disable_busy && !vfio_user_irqs_keeps_up(go->st)) ||
             !vfio_user_irqs_msg_locked(go, VFIO_USER_IRQ_DATA_NONE |
                                        VFIO_USER_IRQ_TRIGGER, i, 0, 0)) {
             all = false;
@@ -227,13 +236,15 @@ static bool vfio_user_irqs_dup_locked(VFIOUserVector *v)
  * How many vectors from @start on can share a message: all with, or all without
  * an eventfd. 0: not even that one can be told.
  */
-static uint32_t vfio_user_irqs_run_locked(VFIOUserIrqIndex *idx,
+static uint32_t vfio_user_irqs_run_locked(const VFIOUserIrqState *st,
+                                          VFIOUserIrqIndex *idx,
                                           uint32_t start, uint32_t max)
 {
     bool has_fd = idx->v[start].want;
     uint32_t n = 0;
 
-    while (start + n < idx->count && n < max && !idx->v[start + n].seq &&
+    while (start + n < idx->count && n < max &&
+           (!idx->v[start + n].seq || vfio_user_irqs_keeps_up(st)) &&
            !!idx->v[start + n].want == has_fd &&
            vfio_user_irqs_differs(&idx->v[start + n]) &&
            vfio_user_irqs_dup_locked(&idx->v[start + n])) {
@@ -305,12 +316,13 @@ static bool vfio_user_irqs_go_index_locked(VFIOUserIrqsGo *go, uint32_t index)
         if (!vfio_user_irqs_differs(v)) {
             continue;
         }
-        if (v->seq) {
+        if (v->seq && !vfio_user_irqs_keeps_up(go->st)) {
             /* Its answer comes first. */
             all = false;
             continue;
         }
-        n = vfio_user_irqs_run_locked(idx, i, v->want ? max : idx->count);
+        n = vfio_user_irqs_run_locked(go->st, idx, i,
+                                      v->want ? max : idx->count);
         if (!n) {
             n = 1;
             continue;
