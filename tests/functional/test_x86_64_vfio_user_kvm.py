@@ -400,6 +400,11 @@ class VFIOUserKVM(VFIOUserFlatGuestTest):
         """A masked input of the I/O APIC keeps the interrupt."""
         self.check_intx_kvm(self.run_guest('intx-mask'))
 
+    def test_intx_disable(self):
+        """While the guest has disabled INTx a line that is up stays silent."""
+        left = self.run_guest('intx-disable')
+        self.assertLess(left.events('vfio_user_irqs_intx_again'), 10)
+
     def test_intx_move(self):
         """The line takes another input of the I/O APIC, also while up."""
         left = self.run_guest('intx-move')

@@ -398,6 +398,36 @@ static void case_intx_move(void)
     check_wait("moved while it was up", &served, before + 1);
 }
 
+static volatile uint32_t disabled;
+
+/* As uio_pci_generic: somebody else looks after the device. */
+static void handle_disable(void)
+{
+    disabled++;
+    pci_write16(&dev, 4, pci_read16(&dev, 4) | 0x400);
+}
+
+/* The line stays up. While INTx is disabled there is at most one more. */
+static void case_intx_disable(void)
+{
+    uint32_t gsi = pci_intx_route(&dev, 0);
+    uint32_t before;
+
+    intx_handler = handle_disable;
+    ioapic_route(gsi, VECTOR_INTX);
+    set_reg(KT_SET_CAUSES, 1);
+    check_wait("one", &disabled, 1);
+    for (unsigned i = 0; i < 2000; i++) {
+        check("up", reg(KT_CAUSES), 1);
+    }
+    check("many while disabled", disabled > 2, 0);
+    before = served;
+    intx_handler = handle_intx;
+    pci_write16(&dev, 4, pci_read16(&dev, 4) & ~0x400);
+    check_wait("taken when enabled", &served, before + 1);
+    check_causes("another one", 1, 0, 1);
+}
+
 static void case_intx_mask(void)
 {
     uint32_t gsi = pci_intx_route(&dev, 0);
@@ -539,6 +569,7 @@ static const struct {
     { "dma", case_dma, false },
     { "intx", case_intx, false },
     { "intx-mask", case_intx_mask, false },
+    { "intx-disable", case_intx_disable, false },
     { "intx-move", case_intx_move, false },
     { "kinds", case_kinds, false },
     { "cpus", case_cpus, false },
