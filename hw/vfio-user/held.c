@@ -478,13 +478,19 @@ static void vfio_user_held_settle(CPUState *cpu)
  * VFIOUserOwed: messages of one access to one server
  * @refs: its vCPU's, and one for each of them
  * @pending: those without a reply; atomic
+ * @irqs: vfio_user_irqs_wanted() when something was wanted last; irqs-sync.c knows
+ *     its messages
  */
 struct VFIOUserOwed {
     int refs;
     unsigned pending;
+    uint64_t irqs;
     VFIOUserDevice *udev;
     VFIOUserOwed *next;
 };
+
+/* What this vCPU waits for. */
+static __thread VFIOUserOwed *vfio_user_owed_now;
 
 static void vfio_user_owed_unref(VFIOUserOwed *owed)
 {
@@ -494,7 +500,8 @@ static void vfio_user_owed_unref(VFIOUserOwed *owed)
     }
 }
 
-VFIOUserOwed *vfio_user_owed_get(VFIOUserDevice *udev)
+/* Of this access and this server, or NULL: it is no access of a guest. */
+static VFIOUserOwed *vfio_user_owed_find(VFIOUserDevice *udev)
 {
     VFIOUserOwed *owed = vfio_user_held_owed;
 
@@ -512,9 +519,33 @@ VFIOUserOwed *vfio_user_owed_get(VFIOUserDevice *udev)
         vfio_user_held_owed = owed;
         current_cpu->access.settle = vfio_user_held_settle;
     }
-    qatomic_inc(&owed->refs);
-    qatomic_inc(&owed->pending);
     return owed;
+}
+
+VFIOUserOwed *vfio_user_owed_get(VFIOUserDevice *udev)
+{
+    VFIOUserOwed *owed = vfio_user_owed_find(udev);
+
+    if (owed) {
+        qatomic_inc(&owed->refs);
+        qatomic_inc(&owed->pending);
+    }
+    return owed;
+}
+
+void vfio_user_owed_irqs(VFIOUserDevice *udev)
+{
+    VFIOUserOwed *owed = vfio_user_owed_find(udev);
+
+    if (owed) {
+        owed->irqs = vfio_user_irqs_wanted(udev);
+    }
+}
+
+/* VFIOUserDevice.irqs_told */
+static void vfio_user_owed_irqs_told(VFIOUserDevice *udev)
+{
+    vfio_user_conn_wake(udev->conn, udev);
 }
 
 void vfio_user_owed_put(VFIOUserOwed *owed)
@@ -523,16 +554,17 @@ void vfio_user_owed_put(VFIOUserOwed *owed)
         return;
     }
     if (qatomic_fetch_dec(&owed->pending) == 1) {
-        vfio_user_conn_wake(owed->udev->conn, owed);
+        vfio_user_conn_wake(owed->udev->conn, owed->udev);
     }
     vfio_user_owed_unref(owed);
 }
 
 static bool vfio_user_owed_is_paid(VFIOUserConn *conn, const void *key)
 {
-    const VFIOUserOwed *owed = key;
+    const VFIOUserOwed *owed = vfio_user_owed_now;
 
-    return !qatomic_read(&owed->pending);
+    return !qatomic_read(&owed->pending) &&
+           vfio_user_irqs_is_told(owed->udev, owed->irqs);
 }
 
 /* Somebody waits for this thread to come out of its vCPUs' code. */
@@ -550,20 +582,35 @@ static bool vfio_user_owed_is_wanted(CPUState *self)
     return false;
 }
 
+/*
+ * A server that let a vCPU run into its deadline is not waited for again before it has
+ * said something: the guest goes on, slowly enough as it is.
+ */
 static void vfio_user_owed_wait(CPUState *cpu, VFIOUserOwed *owed)
 {
-    VFIOUserConn *conn = owed->udev->conn;
+    VFIOUserDevice *udev = owed->udev;
+    VFIOUserConn *conn = udev->conn;
     int64_t now = g_get_monotonic_time();
-    int64_t deadline = now + owed->udev->timeout_ms * (int64_t)1000;
+    int64_t deadline = now + udev->timeout_ms * (int64_t)1000;
+    bool paid = false;
 
-    while (now < deadline && !vfio_user_conn_broken(conn) &&
-           !vfio_user_conn_wait_for(conn, vfio_user_owed_is_paid, owed,
-                                    MIN(now + VFIO_USER_HELD_SHORT_US,
-                                        deadline)) &&
-           !vfio_user_owed_is_wanted(cpu)) {
+    vfio_user_owed_now = owed;
+    while (!paid && now < deadline && !vfio_user_conn_stuck(conn) &&
+           !vfio_user_conn_broken(conn)) {
+        paid = vfio_user_conn_wait_for(conn, vfio_user_owed_is_paid, udev,
+                                       MIN(now + VFIO_USER_HELD_SHORT_US,
+                                           deadline));
+        if (!paid && vfio_user_owed_is_wanted(cpu)) {
+            break;
+        }
         now = g_get_monotonic_time();
     }
-    trace_vfio_user_owed(owed->udev->name, qatomic_read(&owed->pending));
+    if (!paid && now >= deadline) {
+        vfio_user_conn_set_stuck(conn);
+        /* What is lost is said again. */
+        vfio_user_irqs_sync(udev);
+    }
+    trace_vfio_user_owed(udev->name, paid);
 }
 
 static void vfio_user_owed_settle(CPUState *cpu)
@@ -595,6 +642,7 @@ void vfio_user_held_init(VFIOUserDevice *udev)
         vfio_user_held_registered = true;
         qemu_register_reset(vfio_user_held_reset, NULL);
     }
+    udev->irqs_told = vfio_user_owed_irqs_told;
     udev->held.timer = timer_new_ms(QEMU_CLOCK_REALTIME, vfio_user_held_wake,
                                     udev);
     QLIST_INSERT_HEAD(&vfio_user_held_devices, udev, held.next);

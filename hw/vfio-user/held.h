@@ -175,6 +175,9 @@ void vfio_user_held_look(VFIOUserDevice *udev);
  */
 VFIOUserOwed *vfio_user_owed_get(VFIOUserDevice *udev);
 
+/* Likewise for what was just wanted of interrupts. BQL. */
+void vfio_user_owed_irqs(VFIOUserDevice *udev);
+
 /* Any thread; NULL is fine. */
 void vfio_user_owed_put(VFIOUserOwed *owed);
 
