@@ -182,7 +182,7 @@ class VFIOUserNastyTest(VFIOUserAccelTest, VFIOUserReturnTest):
 
     # Servers
 
-    def serve(self, *lines, state=False, log=False):
+    def serve(self, *lines, state=False):
         """A test server; without lines it has the standard device.
 
         With state, what is in its registers outlives it.
@@ -196,8 +196,6 @@ class VFIOUserNastyTest(VFIOUserAccelTest, VFIOUserReturnTest):
             argv += ['--set', line]
         if state:
             argv.append(f'--state={self.scratch_file(f"{path[-1]}.state")}')
-        if log:
-            argv.append('--log')
         server = Server(argv, path, to)
         self.servers.append(server)
         return server.start()
