@@ -25,6 +25,7 @@ int main(int argc, char **argv)
     vut_register_migrate_ioeventfd();
     vut_register_migrate_dirty();
     vut_register_migrate_log();
+    vut_register_migrate_windows();
     vut_register_migrate_fail();
     vut_register_migrate_late();
     vut_register_migrate_sync();

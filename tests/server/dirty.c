@@ -255,7 +255,7 @@ static bool dirty_may_report(TestServer *s,
         any |= w->dirty && w->addr <= r->iova + (r->length - 1) &&
                r->iova <= w->addr + (w->size - 1);
     }
-    return any && s->mig->opt.any_range;
+    return (any && s->mig->opt.any_range) || s->mig->opt.clean_elsewhere;
 }
 
 static int dirty_check_report(TestServer *s,

@@ -21,7 +21,7 @@
  *   mischief NAME
  *   migration [size=] [p2p] [precopy[=BYTES]] [per-read=] [every-read=]
  *          [per-second=] [max-read=] [logging] [pgsize=] [honour-ranges] [not-later]
- *          [any-range] [max-bitmap=] [data-size] [no-stop-copy]
+ *          [clean-elsewhere] [any-range] [max-bitmap=] [data-size] [no-stop-copy]
  *   migration-fail refuse|error|hang|stall|close|exit
  *          at=arc|read|write|start|stop|report|state [from=STATE] [to=STATE]
  *          [byte=] [errno=NUMBER|NAME] [times=] [skip=]
