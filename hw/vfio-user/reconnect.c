@@ -463,6 +463,8 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
         qemu_cond_broadcast(&rc->cond);
         trace_vfio_user_reconnect_link(udev->name, VFIO_USER_LINK_UP);
     }
+    vfio_user_dirty_returned(VFIO_IOMMU_USER(
+        (Object *)udev->vbasedev->bcontainer));
     rc->running = false;
     rc->since = g_get_monotonic_time();
     g_free(g_steal_pointer(&rc->refusal));

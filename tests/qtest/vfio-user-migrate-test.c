@@ -29,5 +29,6 @@ int main(int argc, char **argv)
     vut_register_migrate_fail();
     vut_register_migrate_late();
     vut_register_migrate_sync();
+    vut_register_migrate_return();
     return g_test_run();
 }

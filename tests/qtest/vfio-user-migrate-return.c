@@ -1,0 +1,80 @@
+/*
+ * vfio-user qtest: a server that goes and comes back during a migration
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "vfio-user-migrate.h"
+
+/* What a QEMU whose guest does nothing makes dirty by itself, and some more */
+#define FEW_PAGES   4000
+#define REPORTS     VMT_LOG(REPORT)
+
+static const VMTOptions plain = {
+    .mig = { .flags = VMT_STOP_COPY, .size = 10000, .data_size = true,
+             .logging = true },
+    .device = ",reconnect-ms=5",
+};
+
+static int64_t nr_passes(VMTest *t)
+{
+    return vmt_number(t->src, "ram", "dirty-sync-count");
+}
+
+static void wait_passes(VMTest *t, unsigned nr)
+{
+    int64_t before = nr_passes(t);
+
+    VUT_WAIT(nr_passes(t) >= before + nr);
+}
+
+/*
+ * A server that came back has to be told to log, or all of memory is sent in
+ * each pass. What the old one wrote last is in nobody's log.
+ */
+static void check_logs_again(void (*come_back)(VMTest *t))
+{
+    VMTest *t = vmt_start_held(&plain);
+    unsigned before;
+    int64_t sent;
+
+    vmt_device_writes(t, 50 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    before = ts_log_count(t->src->s, VMT_LOG(START));
+    vmt_lose(t);
+    come_back(t);
+    vmt_wait_returned(t);
+    VUT_WAIT(ts_log_count(t->src->s, VMT_LOG(START)) > 0);
+    if (come_back == vmt_return_kept) {
+        g_assert(ts_log_wait(t->src->s, VMT_LOG(START), before + 1));
+    }
+    before = ts_log_count(t->src->s, REPORTS);
+    g_assert(ts_log_wait(t->src->s, REPORTS, before + 1));
+    wait_passes(t, 3);
+    sent = vmt_pages_sent(t);
+    vmt_device_writes(t, 51 * VMT_MIB, 10000, TS_DMA_MAPPED);
+    wait_passes(t, 3);
+    g_assert_cmpint(vmt_pages_sent(t) - sent, <, FEW_PAGES);
+    vmt_finish(t);
+    vmt_assert_at_dst(t, 50 * VMT_MIB, 10000);
+    vmt_assert_at_dst(t, 51 * VMT_MIB, 10000);
+    vmt_free(t);
+}
+
+static void test_logs_again_kept(void)
+{
+    check_logs_again(vmt_return_kept);
+}
+
+static void test_logs_again_fresh(void)
+{
+    check_logs_again(vmt_return_fresh);
+}
+
+void vut_register_migrate_return(void)
+{
+#define T(name, func) vut_add_test("vfio-user/migrate/return/" name, func)
+    T("logs-again/kept", test_logs_again_kept);
+    T("logs-again/fresh", test_logs_again_fresh);
+#undef T
+}
