@@ -18,6 +18,7 @@
  *          [write_multiple] [no_twin_socket]
  *   ioeventfd BAR offset= [size=0] [match=] [shadow=OFFSET] [io]
  *   message-only               take no fds for DMA
+ *   like-libvfio-user          where servers differ (server.h)
  *   mischief NAME
  *   migration [size=] [p2p] [precopy[=BYTES]] [per-read=] [every-read=]
  *          [per-second=] [max-read=] [logging] [pgsize=] [honour-ranges] [not-later]
