@@ -136,16 +136,17 @@ static void vfio_user_device_reset_later(VFIOUserDevice *udev)
     req->command = VFIO_USER_DEVICE_RESET;
     req->done = vfio_user_device_reset_done;
     vfio_user_conn_submit(udev->conn, req);
-    vfio_user_migration_was_reset(udev);
+    vfio_user_migration_reset(udev, 0);
 }
 
 static int vfio_user_device_reset(VFIOUserDevice *udev)
 {
+    bool owed;
     int ret;
 
     if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
         udev->missed_reset = true;
-        vfio_user_migration_was_reset(udev);
+        vfio_user_migration_reset(udev, -EPIPE);
         return 0;
     }
     if (vfio_user_migration_hung(udev)) {
@@ -155,10 +156,10 @@ static int vfio_user_device_reset(VFIOUserDevice *udev)
     vfio_user_migration_resetting(udev);
     ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
                                 NULL);
-    vfio_user_migration_was_reset(udev);
     udev->missed_reset |= ret == -EPIPE;
     trace_vfio_user_device_reset(udev->name, ret);
-    if (ret && ret != -EPIPE) {
+    owed = vfio_user_migration_reset(udev, ret);
+    if (ret && ret != -EPIPE && !owed) {
         warn_report("vfio-user-pci %s: reset failed: %s", udev->name,
                     strerror(-ret));
     }

@@ -412,7 +412,7 @@ static void test_report_hangs(void)
     VMTOptions o = plain;
     VMTest *t;
 
-    o.device = ",x-msg-timeout-ms=200";
+    o.device = ",x-msg-timeout-ms=1000";
     t = vmt_start_held(&o);
     ts_mig_fail(t->src->s, &hang);
     vmt_device_writes(t, 42 * VMT_MIB, 10000, TS_DMA_MAPPED);

@@ -71,10 +71,110 @@ static void test_logs_again_fresh(void)
     check_logs_again(vmt_return_fresh);
 }
 
+/* States ----------------------------------------------------------------------- */
+
+/* A migration that stops before the devices' state is saved, with the VM stopped */
+static VMTest *start_paused(const VMTOptions *o)
+{
+    VMTest *t = vmt_new(o);
+
+    qtest_qmp_assert_success(t->src->qts,
+        "{'execute': 'migrate-set-capabilities', 'arguments': {'capabilities': "
+        "[{'capability': 'pause-before-switchover', 'state': true}]}}");
+    return t;
+}
+
+static void go_on(VMTest *t)
+{
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'migrate-continue', "
+                             "'arguments': {'state': 'pre-switchover'}}");
+}
+
+/* A server begins in RUNNING, and the VM is about to run elsewhere. */
+static void check_stopped(void (*come_back)(VMTest *t))
+{
+    VMTest *t = start_paused(&plain);
+
+    vmt_start(t);
+    vmt_wait_status(t->src, "pre-switchover");
+    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_STOP));
+    vmt_lose(t);
+    come_back(t);
+    vmt_wait_returned(t);
+    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_STOP));
+    go_on(t);
+    vmt_wait_status(t->src, "completed");
+    vmt_wait_running(t->dst);
+    g_assert(ts_mig_wait_state(t->dst->s, VFIO_USER_MIG_RUNNING));
+    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_STOP));
+    vmt_free(t);
+}
+
+static void test_stopped_kept(void)
+{
+    check_stopped(vmt_return_kept);
+}
+
+static void test_stopped_fresh(void)
+{
+    check_stopped(vmt_return_fresh);
+}
+
+/* The VM was stopped when the server went, and runs when it is back. */
+static void test_running(void)
+{
+    VMTest *t = vmt_new_src(&plain);
+
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'stop'}");
+    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_STOP));
+    vmt_lose(t);
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'cont'}");
+    vmt_return_kept(t);
+    vmt_wait_returned(t);
+    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_RUNNING));
+    vmt_free(t);
+}
+
+/* A stream that was begun with the old one is over, and so is the migration. */
+static void check_pre_copy(void (*come_back)(VMTest *t))
+{
+    VMTOptions o = plain;
+    VMTest *t;
+
+    o.mig.flags |= VMT_PRE_COPY;
+    o.mig.per_read = 5000;
+    t = vmt_start_held(&o);
+    vmt_lose(t);
+    come_back(t);
+    vmt_wait_returned(t);
+    vmt_expect_source_goes_on(t, "failed");
+    qtest_set_expected_status(t->dst->qts, 1);
+    qtest_wait_qemu(t->dst->qts);
+    vmt_replace_dst(t);
+    vmt_release(t);
+    vmt_migrate(t);
+    vmt_free(t);
+}
+
+static void test_pre_copy_kept(void)
+{
+    check_pre_copy(vmt_return_kept);
+}
+
+static void test_pre_copy_fresh(void)
+{
+    check_pre_copy(vmt_return_fresh);
+}
+
 void vut_register_migrate_return(void)
 {
 #define T(name, func) vut_add_test("vfio-user/migrate/return/" name, func)
     T("logs-again/kept", test_logs_again_kept);
     T("logs-again/fresh", test_logs_again_fresh);
+    T("stopped/kept", test_stopped_kept);
+    T("stopped/fresh", test_stopped_fresh);
+    T("running", test_running);
+    T("pre-copy/kept", test_pre_copy_kept);
+    T("pre-copy/fresh", test_pre_copy_fresh);
 #undef T
 }

@@ -30,5 +30,6 @@ int main(int argc, char **argv)
     vut_register_migrate_late();
     vut_register_migrate_sync();
     vut_register_migrate_return();
+    vut_register_migrate_stall();
     return g_test_run();
 }

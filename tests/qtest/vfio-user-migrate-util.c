@@ -134,7 +134,7 @@ void vmt_return_fresh(VMTest *t)
 
 void vmt_wait_returned(VMTest *t)
 {
-    vut_wait_stderr(t->src, "the server is back");
+    vut_wait_stderr(t->src, VUT_ID ": the server is back");
 }
 
 void vmt_start(VMTest *t)

@@ -148,7 +148,7 @@ static void test_last_report_hangs(void)
     VMTOptions o = dimm_options();
     VMTest *t;
 
-    o.device = ",x-msg-timeout-ms=200";
+    o.device = ",x-msg-timeout-ms=1000";
     o.src_setup = setup_write_all;
     t = vmt_start_held(&o);
     ts_mig_fail(t->src->s, &hang);

@@ -134,5 +134,6 @@ void vut_register_migrate_late(void);
 void vut_register_migrate_sync(void);
 void vut_register_migrate_windows(void);
 void vut_register_migrate_return(void);
+void vut_register_migrate_stall(void);
 
 #endif /* TESTS_QTEST_VFIO_USER_MIGRATE_H */
