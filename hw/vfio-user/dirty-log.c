@@ -190,13 +190,21 @@ static int vfio_user_dirty_started(VFIOUserContainer *c,
     return ret;
 }
 
-/* Wait a little; an answer that takes longer is seen to when pages are. */
+/*
+ * Wait a little; an answer that takes longer is seen to when pages are. A server
+ * that is away is told when it is back.
+ */
 static int vfio_user_dirty_start(VFIOUserContainer *c, Error **errp)
 {
-    VFIOUserLogStart *start = vfio_user_dirty_submit_start(c);
     int64_t until = g_get_monotonic_time() + VFIO_USER_LOG_START_MS * 1000;
+    VFIOUserLink link = vfio_user_device_link(c->udev);
+    VFIOUserLogStart *start;
 
     c->log.warned = false;
+    if (link == VFIO_USER_LINK_DOWN || link == VFIO_USER_LINK_REPLAY) {
+        return 0;
+    }
+    start = vfio_user_dirty_submit_start(c);
     if (!vfio_user_conn_wait_until(c->udev->conn, &start->req, until)) {
         c->log.start = start;
         return 0;

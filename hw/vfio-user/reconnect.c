@@ -149,16 +149,10 @@ static void vfio_user_reconnect_hold_vm(VFIOUserReconnect *rc)
     }
 }
 
-/*
- * Whoever has continued or stopped it since then has the last word; a reset
- * leaves a VM that does not run in PRELAUNCH.
- */
 static void vfio_user_reconnect_resume(void *opaque)
 {
-    if (!vfio_user_reconnect_nr_holding &&
-        (runstate_check(RUN_STATE_IO_ERROR) ||
-         runstate_check(RUN_STATE_PRELAUNCH))) {
-        vm_start();
+    if (!vfio_user_reconnect_nr_holding) {
+        vfio_user_resume_vm();
     }
 }
 

@@ -166,6 +166,55 @@ static void test_pre_copy_fresh(void)
     check_pre_copy(vmt_return_fresh);
 }
 
+/* on-disconnect=stop ------------------------------------------------------------- */
+
+static VMTest *start_held_vm(void)
+{
+    VMTOptions o = plain;
+    VMTest *t;
+
+    o.device = ",reconnect-ms=5,on-disconnect=stop";
+    t = start_paused(&o);
+    vmt_lose(t);
+    VUT_WAIT(!vmt_is_running(t->src));
+    vmt_start(t);
+    vmt_release(t);
+    vmt_wait_status(t->src, "pre-switchover");
+    return t;
+}
+
+/*
+ * The VM is stopped since its server is away, and so it would arrive. When the
+ * server is back in time there is no reason for that any more.
+ */
+static void test_held_vm(void)
+{
+    VMTest *t = start_held_vm();
+
+    vmt_return_fresh(t);
+    vmt_wait_returned(t);
+    go_on(t);
+    vmt_wait_status(t->src, "completed");
+    vmt_wait_running(t->dst);
+    vmt_free(t);
+}
+
+/* The migration is given up: the VM runs here. */
+static void test_held_vm_cancelled(void)
+{
+    VMTest *t = start_held_vm();
+
+    vmt_return_fresh(t);
+    vmt_wait_returned(t);
+    g_assert(!vmt_is_running(t->src));
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'migrate_cancel'}");
+    vmt_expect_source_goes_on(t, "cancelled");
+    qtest_set_expected_status(t->dst->qts, 1);
+    qtest_wait_qemu(t->dst->qts);
+    vmt_free(t);
+}
+
+
 void vut_register_migrate_return(void)
 {
 #define T(name, func) vut_add_test("vfio-user/migrate/return/" name, func)
@@ -176,5 +225,7 @@ void vut_register_migrate_return(void)
     T("running", test_running);
     T("pre-copy/kept", test_pre_copy_kept);
     T("pre-copy/fresh", test_pre_copy_fresh);
+    T("held-vm/runs", test_held_vm);
+    T("held-vm/cancelled", test_held_vm_cancelled);
 #undef T
 }
