@@ -238,6 +238,14 @@ bool vfio_user_migration_hung(VFIOUserDevice *udev)
     return qatomic_read(&udev->mig.hung);
 }
 
+bool vfio_user_migration_is_stopped(VFIOUserDevice *udev)
+{
+    int state = qatomic_read(&udev->mig.state);
+
+    return udev->mig.flags && state != VFIO_USER_MIG_RESUMING &&
+           !vfio_user_migration_is_running(state);
+}
+
 /* SET of MIG_DEVICE_STATE on its way; or DEVICE_RESET, without @state */
 struct VFIOUserStateMsg {
     VFIOUserRequest req;

@@ -172,6 +172,9 @@ bool vfio_user_migration_reset(VFIOUserDevice *udev, int ret);
  */
 void vfio_user_migration_returned(VFIOUserDevice *udev);
 
+/* The server was told to stop, or nothing that is known. Any thread. */
+bool vfio_user_migration_is_stopped(VFIOUserDevice *udev);
+
 /* The last change of state got no answer: nothing else will for now. */
 bool vfio_user_migration_hung(VFIOUserDevice *udev);
 

@@ -31,5 +31,6 @@ int main(int argc, char **argv)
     vut_register_migrate_sync();
     vut_register_migrate_return();
     vut_register_migrate_stall();
+    vut_register_migrate_lvu();
     return g_test_run();
 }
