@@ -37,6 +37,7 @@ typedef struct VFIOUserWindowMsg {
     struct iovec out_iov;
     struct iovec in_iov;
     int fd;
+    bool stopped;       /* sent to a device that does no DMA */
     QSIMPLEQ_ENTRY(VFIOUserWindowMsg) next;
 } VFIOUserWindowMsg;
 
@@ -50,6 +51,11 @@ static int vfio_user_container_result(VFIOUserWindowMsg *msg, int ret,
     uint64_t iova = map ? msg->out.map.addr : msg->out.unmap.addr;
     uint64_t size = map ? msg->out.map.size : msg->out.unmap.size;
 
+    if (ret && !map && msg->stopped && ret != -ETIMEDOUT && ret != -EPIPE) {
+        /* libvfio-user in STOP: the memory is not used, whatever it knows. */
+        trace_vfio_user_container_failed(msg->udev->name, map, iova, size, ret);
+        return 0;
+    }
     if (ret) {
         Error *err = vfio_user_conn_error(msg->udev->conn);
 
@@ -90,6 +96,7 @@ static void vfio_user_container_send(VFIOUserContainer *c,
                                      VFIOUserWindowMsg *msg)
 {
     msg->udev = c->udev;
+    msg->stopped = vfio_user_migration_is_stopped(c->udev);
     msg->out_iov.iov_base = &msg->out;
     msg->req.out = &msg->out_iov;
     msg->req.nr_out = 1;

@@ -242,6 +242,7 @@ static void vfio_user_container_init(Object *obj)
     VFIOUserContainer *c = VFIO_IOMMU_USER(obj);
 
     QSIMPLEQ_INIT(&c->pending);
+    QTAILQ_INIT(&c->log.reports);
 }
 
 static void vfio_user_container_finalize(Object *obj)

@@ -39,6 +39,8 @@ typedef struct VFIOUserEntry {
  * @has_fd: the server got its descriptor
  * @ram_addr: of its first byte, where @mapped
  * @report: a question for its dirty pages on its way; see dirty.c
+ * @reported: the round of the last report that was taken
+ * @logged: DMA_LOGGING_START named it
  * @entry: the server's, for it alone; NULL: it has none
  */
 typedef struct VFIOUserWindow {
@@ -49,6 +51,8 @@ typedef struct VFIOUserWindow {
     bool has_fd;
     ram_addr_t ram_addr;
     VFIOUserReport *report;
+    uint64_t reported;
+    bool logged;
     VFIOUserEntry *entry;
 } VFIOUserWindow;
 
@@ -68,15 +72,22 @@ static inline uint64_t vfio_user_window_size(const VFIOUserWindow *w)
  * @on: the server logs
  * @page_size: in the pages that it answered
  * @start: it has not yet answered
+ * @ranges, @nr_ranges: what START named
  * @round: counts the collections
- * @nr_reports, @report_bytes: on their way
+ * @turn: the IOVA from which on windows are asked about next
+ * @reports: on their way, in the order in which they were asked for
+ * @nr_reports, @report_bytes: how many, and bytes of bitmap in them
  * @warned: that a report failed was said
  */
 typedef struct VFIOUserLog {
     bool on;
     uint64_t page_size;
     VFIOUserLogStart *start;
+    struct vfio_user_dma_range ranges[VFIO_USER_LOG_MAX_RANGES];
+    unsigned nr_ranges;
     uint64_t round;
+    uint64_t turn;
+    QTAILQ_HEAD(, VFIOUserReport) reports;
     unsigned nr_reports;
     size_t report_bytes;
     bool warned;
@@ -204,6 +215,9 @@ void vfio_user_dirty_sync(MemoryListener *listener, bool last_stage);
 
 /* The server has lost what it logged, and does not log any more. */
 void vfio_user_dirty_lost(VFIOUserContainer *c);
+
+/* A server that came back knows all windows: let it log if that is needed. */
+void vfio_user_dirty_returned(VFIOUserContainer *c);
 
 /* The window goes away: what is not known of it counts as dirty. */
 void vfio_user_dirty_forget(VFIOUserContainer *c, VFIOUserWindow *w);

@@ -14,6 +14,7 @@
 #include "qemu/error-report.h"
 #include "device-int.h"
 #include "sigbus.h"
+#include "system/runstate.h"
 #include "trace.h"
 
 /* Mapped areas ------------------------------------------------------------- */
@@ -136,31 +137,50 @@ static void vfio_user_device_reset_later(VFIOUserDevice *udev)
     req->command = VFIO_USER_DEVICE_RESET;
     req->done = vfio_user_device_reset_done;
     vfio_user_conn_submit(udev->conn, req);
-    vfio_user_migration_was_reset(udev);
+    vfio_user_migration_reset(udev, 0);
     vfio_user_irqs_was_reset(udev);
+}
+
+/*
+ * A VM that runs stands still meanwhile. Its server has the time of one message; one
+ * that lets it pass is not waited for again before it has said something.
+ */
+static int vfio_user_device_call_reset(VFIOUserDevice *udev)
+{
+    bool runs = runstate_is_running();
+    VFIOUserRequest req = {
+        .command = VFIO_USER_DEVICE_RESET,
+        .timeout_ms = runs ? 0 : vfio_user_migration_timeout(udev),
+    };
+    int ret = vfio_user_conn_call(udev->conn, &req);
+
+    if (ret == -ETIMEDOUT && runs) {
+        vfio_user_conn_set_stuck(udev->conn);
+    }
+    return ret;
 }
 
 static int vfio_user_device_reset(VFIOUserDevice *udev)
 {
+    bool owed;
     int ret;
 
     if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
         udev->missed_reset = true;
-        vfio_user_migration_was_reset(udev);
+        vfio_user_migration_reset(udev, -EPIPE);
         return 0;
     }
-    if (vfio_user_migration_hung(udev)) {
+    if (vfio_user_migration_hung(udev) || vfio_user_conn_stuck(udev->conn)) {
         vfio_user_device_reset_later(udev);
         return 0;
     }
     vfio_user_migration_resetting(udev);
-    ret = vfio_user_device_call(udev, VFIO_USER_DEVICE_RESET, NULL, 0, NULL, 0,
-                                NULL);
-    vfio_user_migration_was_reset(udev);
-    vfio_user_irqs_was_reset(udev);
+    ret = vfio_user_device_call_reset(udev);
     udev->missed_reset |= ret == -EPIPE;
     trace_vfio_user_device_reset(udev->name, ret);
-    if (ret && ret != -EPIPE) {
+    owed = vfio_user_migration_reset(udev, ret);
+    vfio_user_irqs_was_reset(udev);
+    if (ret && ret != -EPIPE && !owed) {
         vfio_user_warn_limited(&udev->reset_said, "vfio-user-pci %s: reset "
                                "failed: %s", udev->name, strerror(-ret));
     }

@@ -217,7 +217,7 @@ bool vfio_user_device_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh)
     }
     vfio_user_ioeventfd_adopt(udev, fresh);
     vfio_user_irqs_forget(udev);
-    vfio_user_migration_was_reset(udev);
+    vfio_user_migration_returned(udev);
     return true;
 }
 

@@ -9,7 +9,8 @@
  * A destination that got a bad state must not run. hw/vfio leaves RESUMING only
  * when the VM starts, which is too late to fail: the source may be gone. The
  * config space comes after all device state, so RESUMING ends here, where an
- * error still fails the load, and the source goes on.
+ * error still fails the load, and the source goes on. Not before hw/vfio has set
+ * up the interrupts of that config space: libvfio-user refuses them in STOP.
  *
  * The server of the destination has never seen the guest write its BARs and
  * the like. What the client owns of config space is written anew; the rest is
@@ -185,10 +186,10 @@ static int vfio_user_load_finish(VFIODevice *vbasedev)
 static int vfio_user_load_config(VFIODevice *vbasedev, QEMUFile *f)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
-    int ret = vfio_user_load_finish(vbasedev);
+    int ret = udev->load.parent->vfio_load_config(vbasedev, f);
 
     if (!ret) {
-        ret = udev->load.parent->vfio_load_config(vbasedev, f);
+        ret = vfio_user_load_finish(vbasedev);
     }
     if (!ret) {
         vfio_user_load_pending(vfio_user_load_pci(vbasedev));

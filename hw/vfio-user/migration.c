@@ -16,17 +16,27 @@
  * device's memory, so it never talks to peers: to a server without P2P states,
  * RUNNING_P2P is RUNNING.
  *
- * A server that does not answer. Migration has to know that a change of state
- * was made, and waits for that, with a deadline of several messages. But stop,
- * cont, and a migration that begins or is cancelled change the state while the VM
- * runs or is to run on, and must go on without the server: they wait
- * VFIO_USER_MIG_PLAIN_MS and leave the answer for later. The server finds the
- * change before anything else that is sent afterwards.
+ * A server that does not answer. The end of a migration has to know that a
+ * change of state was made, and waits for that, with a deadline of several
+ * messages. But stop, cont, and a migration that begins or is cancelled change
+ * the state while the VM runs or is to run on, and must go on without the server:
+ * they wait VFIO_USER_MIG_PLAIN_MS and leave the answer for later. The server
+ * finds the change before anything else that is sent afterwards.
  *
- * Locks: @lock is held while waiting for the server, by one thread at a time:
- * the migration thread, a multifd thread, or the thread that stops or starts
- * the VM. A reset comes from a vCPU in between and must not wait for that, so
- * it only leaves a mark (@was_reset).
+ * What the server was told is one thing (@state), what hw/vfio believes another
+ * (@wanted). They part when a change fails, when the device is reset and when
+ * another server takes over. Then @state is none of the protocol's, so that the
+ * next change is sent, whatever it is.
+ *
+ * A reset that is refused. libvfio-user refuses it in STOP. It is made up for
+ * when the device is told to run, behind that message and before the guest does
+ * anything; not when a state was loaded, which it would destroy.
+ *
+ * Locks: whoever changes the state waits for the server with @changing held,
+ * whoever learns of an answer with @settling. Both are for threads that may wait
+ * anyway. Nobody waits for the server with @lock held; the stream is a thread's
+ * own (stream.c). So a vCPU that resets the device, and "stop" with the BQL, wait
+ * for nobody who reads the stream.
  */
 
 #include "qemu/osdep.h"
@@ -64,8 +74,8 @@ bool vfio_user_migration_is_saving(int state)
            state == VFIO_USER_MIG_STOP_COPY;
 }
 
-/* States in which a device works, and takes any command */
-static bool vfio_user_migration_works(int state)
+/* The device may do DMA. */
+static bool vfio_user_migration_is_running(int state)
 {
     return state == VFIO_USER_MIG_RUNNING ||
            state == VFIO_USER_MIG_RUNNING_P2P ||
@@ -228,7 +238,15 @@ bool vfio_user_migration_hung(VFIOUserDevice *udev)
     return qatomic_read(&udev->mig.hung);
 }
 
-/* SET of MIG_DEVICE_STATE on its way */
+bool vfio_user_migration_is_stopped(VFIOUserDevice *udev)
+{
+    int state = qatomic_read(&udev->mig.state);
+
+    return udev->mig.flags && state != VFIO_USER_MIG_RESUMING &&
+           !vfio_user_migration_is_running(state);
+}
+
+/* SET of MIG_DEVICE_STATE on its way; or DEVICE_RESET, without @state */
 struct VFIOUserStateMsg {
     VFIOUserRequest req;
     VFIOUserFeatureMsg msg;
@@ -276,7 +294,7 @@ static int vfio_user_migration_state_result(VFIOUserDevice *udev,
 
     qatomic_set(&udev->mig.hung, ret == -ETIMEDOUT);
     vfio_user_irqs_set_runs(udev, !ret &&
-                            vfio_user_migration_works(sm->state));
+                            vfio_user_migration_is_running(sm->state));
     memcpy(&got, &sm->msg.data, sizeof(got));
     if (!ret && got.state != sm->state) {
         error_setg(errp, "the server answered with state %s",
@@ -287,86 +305,176 @@ static int vfio_user_migration_state_result(VFIOUserDevice *udev,
     return ret;
 }
 
-bool vfio_user_migration_settle(VFIOUserDevice *udev, int64_t until)
+static VFIOUserStateMsg *vfio_user_migration_submit_reset(VFIOUserDevice *udev)
+{
+    VFIOUserStateMsg *sm = g_new0(VFIOUserStateMsg, 1);
+
+    sm->state = VFIO_USER_MIG_UNTOLD;
+    sm->req = (VFIOUserRequest) {
+        .command = VFIO_USER_DEVICE_RESET,
+        .timeout_ms = vfio_user_migration_timeout(udev),
+    };
+    vfio_user_conn_submit(udev->conn, &sm->req);
+    return sm;
+}
+
+/* The outcome of a reset that was owed. Frees it. */
+static void vfio_user_migration_reset_result(VFIOUserDevice *udev,
+                                             VFIOUserStateMsg *sm)
+{
+    int ret = sm->req.ret;
+
+    trace_vfio_user_device_reset(udev->name, ret);
+    if (ret && ret != -EPIPE) {
+        warn_report("vfio-user-pci %s: reset failed: %s", udev->name,
+                    ret == -ETIMEDOUT ? "the server did not answer in time"
+                                      : strerror(-ret));
+    }
+    g_free(sm);
+}
+
+/* The answer is for vfio_user_migration_settle(). */
+static void vfio_user_migration_leave(VFIOUserMigration *m,
+                                      VFIOUserStateMsg *sm)
+{
+    QEMU_LOCK_GUARD(&m->lock);
+    QSIMPLEQ_INSERT_TAIL(&m->unanswered, sm, next);
+}
+
+static VFIOUserStateMsg *vfio_user_migration_left(VFIOUserMigration *m)
+{
+    QEMU_LOCK_GUARD(&m->lock);
+    return QSIMPLEQ_FIRST(&m->unanswered);
+}
+
+/* The first of those that were left has its outcome. Under @settling. */
+static void vfio_user_migration_settle_one(VFIOUserDevice *udev,
+                                           VFIOUserStateMsg *sm)
 {
     VFIOUserMigration *m = &udev->mig;
-    VFIOUserStateMsg *sm;
+    int state = sm->state;
+    Error *err = NULL;
+    bool last;
 
-    while ((sm = QSIMPLEQ_FIRST(&m->unanswered))) {
-        int state = sm->state;
-        Error *err = NULL;
-
-        if (!vfio_user_conn_wait_until(udev->conn, &sm->req, until)) {
-            return false;
-        }
+    WITH_QEMU_LOCK_GUARD(&m->lock) {
         QSIMPLEQ_REMOVE_HEAD(&m->unanswered, next);
-        if (vfio_user_migration_state_result(udev, sm, &err)) {
-            vfio_user_migration_report(udev, -1, state, err);
-            m->state = -1;
+        last = QSIMPLEQ_EMPTY(&m->unanswered);
+    }
+    if (state == VFIO_USER_MIG_UNTOLD) {
+        vfio_user_migration_reset_result(udev, sm);
+    } else if (vfio_user_migration_state_result(udev, sm, &err)) {
+        vfio_user_migration_report(udev, -1, state, err);
+        if (last) {
+            qatomic_set(&m->state, VFIO_USER_MIG_FAILED);
         }
     }
-    return true;
+}
+
+bool vfio_user_migration_settle(VFIOUserDevice *udev, bool wait)
+{
+    VFIOUserMigration *m = &udev->mig;
+    int64_t until = wait ? INT64_MAX : 0;
+    VFIOUserStateMsg *sm;
+
+    if (wait) {
+        qemu_mutex_lock(&m->settling);
+    } else if (qemu_mutex_trylock(&m->settling)) {
+        /* Somebody waits for an answer, so there is none yet. */
+        return false;
+    }
+    while ((sm = vfio_user_migration_left(m)) &&
+           vfio_user_conn_wait_until(udev->conn, &sm->req, until)) {
+        vfio_user_migration_settle_one(udev, sm);
+    }
+    qemu_mutex_unlock(&m->settling);
+    return !sm;
 }
 
 /*
  * Nothing depends on the device's answer: the VM is stopped or goes on, a
- * migration was given up; or pre-copy begins, where the first read of the
- * stream will tell.
+ * migration begins, was given up or is over. Where there is a stream, the next
+ * read of it will tell.
  */
 static bool vfio_user_migration_is_plain(VFIOUserMigration *m, int target)
 {
-    bool was_saving = vfio_user_migration_is_saving(m->wanted);
-    bool free = target == VFIO_USER_MIG_STOP ||
-                target == VFIO_USER_MIG_PRE_COPY ? !was_saving :
-                vfio_user_migration_is_still(target);
-
-    return free && m->wanted != VFIO_USER_MIG_RESUMING &&
+    return m->wanted != VFIO_USER_MIG_RESUMING &&
+           target != VFIO_USER_MIG_RESUMING &&
            !runstate_check(RUN_STATE_FINISH_MIGRATE) &&
            !runstate_check(RUN_STATE_SAVE_VM);
 }
 
-/* Returns 0, or -errno with @errp set. */
+/*
+ * Tell the server, and wait up to @until; 0: not at all. A reset that is owed
+ * goes with the first state in which the device runs. Returns 0, or -errno with
+ * @errp set.
+ */
 static int vfio_user_migration_send_state(VFIOUserDevice *udev, int target,
-                                          Error **errp)
+                                          int64_t until, Error **errp)
 {
     VFIOUserMigration *m = &udev->mig;
-    bool plain = vfio_user_migration_is_plain(m, target);
-    int64_t until = !plain ? INT64_MAX :
-                    runstate_check(RUN_STATE_SHUTDOWN) ? 0 :
-                    g_get_monotonic_time() + VFIO_USER_MIG_PLAIN_MS * 1000;
-    VFIOUserStateMsg *sm;
+    VFIOUserStateMsg *sm, *reset = NULL;
+    int ret;
 
-    if (!vfio_user_migration_settle(udev, plain ? 0 : INT64_MAX)) {
-        /* It does not answer the one before either. */
-        until = 0;
-    }
     vfio_user_irqs_set_runs(udev, false);
     sm = vfio_user_migration_submit_state(udev, target);
-    if (vfio_user_migration_works(target)) {
+
+    WITH_QEMU_LOCK_GUARD(&m->lock) {
+        if (m->reset_owed && vfio_user_migration_is_running(target)) {
+            m->reset_owed = false;
+            reset = vfio_user_migration_submit_reset(udev);
+        }
+    }
+    if (reset) {
+        vfio_user_irqs_was_reset(udev);
+    } else if (vfio_user_migration_is_running(target)) {
         /* What the server refused before it finds behind the change of state. */
         vfio_user_irqs_sync(udev);
     }
-    if (!vfio_user_conn_wait_until(udev->conn, &sm->req, until)) {
-        QSIMPLEQ_INSERT_TAIL(&m->unanswered, sm, next);
-        return 0;
+    if (vfio_user_conn_wait_until(udev->conn, &sm->req, until)) {
+        ret = vfio_user_migration_state_result(udev, sm, errp);
+    } else {
+        vfio_user_migration_leave(m, sm);
+        ret = 0;
     }
-    return vfio_user_migration_state_result(udev, sm, errp);
+    if (!reset) {
+        return ret;
+    }
+    if (vfio_user_conn_wait_until(udev->conn, &reset->req, until)) {
+        vfio_user_migration_reset_result(udev, reset);
+    } else {
+        vfio_user_migration_leave(m, reset);
+    }
+    return ret;
 }
 
-/* The server is in @m->state: what that means for the stream. */
+static int64_t vfio_user_migration_until(VFIOUserDevice *udev, bool plain)
+{
+    if (!vfio_user_migration_settle(udev, !plain)) {
+        /* It does not answer the one before either. */
+        return 0;
+    }
+    return !plain ? INT64_MAX :
+           runstate_check(RUN_STATE_SHUTDOWN) ? 0 :
+           g_get_monotonic_time() + VFIO_USER_MIG_PLAIN_MS * 1000;
+}
+
+/* The server was told hw/vfio's @wanted: what that means for the stream. */
 static void vfio_user_migration_entered(VFIOUserDevice *udev, int wanted)
 {
     VFIOUserMigration *m = &udev->mig;
-    bool goes_on = vfio_user_migration_is_saving(m->wanted);
+    bool is_saving = vfio_user_migration_is_saving(wanted);
 
-    m->wanted = wanted;
-    if (vfio_user_migration_is_saving(wanted) && goes_on) {
-        m->more = !m->ended;
-    } else if (vfio_user_migration_is_saving(wanted) ||
-               wanted == VFIO_USER_MIG_RESUMING) {
+    QEMU_LOCK_GUARD(&m->lock);
+    if (is_saving && vfio_user_migration_is_saving(m->wanted)) {
+        /* It goes on. */
+    } else if (is_saving || wanted == VFIO_USER_MIG_RESUMING) {
         vfio_user_stream_begin(udev);
     } else {
-        vfio_user_stream_clear(udev);
+        vfio_user_stream_end(udev);
+    }
+    m->wanted = wanted;
+    if (wanted == VFIO_USER_MIG_RESUMING) {
+        m->reset_owed = false;
     }
 }
 
@@ -374,14 +482,14 @@ static int vfio_user_migration_change(VFIOUserDevice *udev, int target,
                                       Error **errp)
 {
     VFIOUserMigration *m = &udev->mig;
-    int ret;
+    int ret = 0;
 
     if (m->state == VFIO_USER_MIG_RESUMING) {
         ret = vfio_user_stream_flush_writes(udev);
         if (ret) {
             error_setg(errp, "the device state was not taken: %s",
                        strerror(-ret));
-            m->state = -1;
+            qatomic_set(&m->state, VFIO_USER_MIG_FAILED);
             return ret;
         }
     }
@@ -391,31 +499,14 @@ static int vfio_user_migration_change(VFIOUserDevice *udev, int target,
     if (vfio_user_conn_broken(udev->conn) && m->wanted != VFIO_USER_MIG_RESUMING
         && vfio_user_migration_is_still(target)) {
         /* That the device is lost was reported; the VM stops and goes on. */
-        m->state = target;
-        return 0;
+    } else {
+        bool plain = vfio_user_migration_is_plain(m, target);
+        int64_t until = vfio_user_migration_until(udev, plain);
+
+        ret = vfio_user_migration_send_state(udev, target, until, errp);
     }
-    ret = vfio_user_migration_send_state(udev, target, errp);
-    m->state = ret ? -1 : target;
+    qatomic_store_release(&m->state, ret ? VFIO_USER_MIG_FAILED : target);
     return ret;
-}
-
-/*
- * A reset put the device into RUNNING, whatever hw/vfio believes. If that was
- * in the middle of a stream, hw/vfio learns it when it asks for more; unless it
- * was itself who did it, after a change of state that failed.
- */
-static void vfio_user_migration_take_reset(VFIOUserDevice *udev)
-{
-    VFIOUserMigration *m = &udev->mig;
-
-    if (qatomic_xchg(&m->was_reset, false)) {
-        vfio_user_stream_clear(udev);
-        m->lost = m->state != -1;
-        if (!m->lost) {
-            m->wanted = VFIO_USER_MIG_RUNNING;
-        }
-        m->state = VFIO_USER_MIG_RUNNING;
-    }
 }
 
 static int vfio_user_migration_set_state(VFIOUserDevice *udev,
@@ -428,10 +519,9 @@ static int vfio_user_migration_set_state(VFIOUserDevice *udev,
     Error *err = NULL;
     int before, ret;
 
-    QEMU_LOCK_GUARD(&m->lock);
+    QEMU_LOCK_GUARD(&m->changing);
     arg->data_fd = -1;
-    vfio_user_migration_take_reset(udev);
-    before = m->state;
+    before = qatomic_read(&m->state);
     ret = vfio_user_migration_change(udev, target, &err);
     trace_vfio_user_migration_set_state(udev->name,
         vfio_user_migration_state_name(before),
@@ -448,31 +538,138 @@ static int vfio_user_migration_set_state(VFIOUserDevice *udev,
     return 0;
 }
 
+/* Resets, and other servers -------------------------------------------------------- */
+
 void vfio_user_migration_resetting(VFIOUserDevice *udev)
 {
     qatomic_set(&udev->mig.resetting, true);
 }
 
-/* In this order: who reads the stream meanwhile sees one of the two. */
-void vfio_user_migration_was_reset(VFIOUserDevice *udev)
+/* What a reset that ended with @ret has changed. Returns whether it is owed. */
+static bool vfio_user_migration_take_reset(VFIOUserDevice *udev, int ret)
 {
-    qatomic_set(&udev->mig.was_reset, true);
-    qatomic_store_release(&udev->mig.resetting, false);
+    VFIOUserMigration *m = &udev->mig;
+    bool refused = ret && ret != -EPIPE && ret != -ETIMEDOUT;
+
+    QEMU_LOCK_GUARD(&m->lock);
+    m->reset_owed = refused && m->flags &&
+                    !vfio_user_migration_is_running(m->state);
+    if (!refused) {
+        vfio_user_stream_lose(udev, VFIO_USER_STREAM_RESET);
+        /* One that was running is, whatever a reset does. */
+        if (m->state != VFIO_USER_MIG_RUNNING) {
+            qatomic_set(&m->state, VFIO_USER_MIG_UNTOLD);
+        }
+    }
+    return m->reset_owed;
+}
+
+/*
+ * hw/vfio resets a device that failed to change its state, and takes it for
+ * running from then on.
+ */
+static void vfio_user_migration_recover(VFIOUserDevice *udev)
+{
+    VFIOUserMigration *m = &udev->mig;
+    Error *err = NULL;
+
+    QEMU_LOCK_GUARD(&m->changing);
+    vfio_user_migration_entered(udev, VFIO_USER_MIG_RUNNING);
+    if (vfio_user_conn_broken(udev->conn)) {
+        return;
+    }
+    if (vfio_user_migration_send_state(udev, VFIO_USER_MIG_RUNNING,
+                                       vfio_user_migration_until(udev, true),
+                                       &err)) {
+        vfio_user_migration_report(udev, -1, VFIO_USER_MIG_RUNNING, err);
+        qatomic_set(&m->state, VFIO_USER_MIG_FAILED);
+    } else {
+        qatomic_set(&m->state, VFIO_USER_MIG_RUNNING);
+    }
+}
+
+/* In this order: who reads the stream meanwhile sees one of the two. */
+bool vfio_user_migration_reset(VFIOUserDevice *udev, int ret)
+{
+    VFIOUserMigration *m = &udev->mig;
+    bool failed = qatomic_read(&m->state) == VFIO_USER_MIG_FAILED;
+    bool owed = vfio_user_migration_take_reset(udev, ret);
+
+    qatomic_store_release(&m->resetting, false);
+    if (failed && m->flags) {
+        vfio_user_migration_recover(udev);
+    }
+    return owed;
+}
+
+/* Answers of a server that has gone. */
+static void vfio_user_migration_forget(VFIOUserDevice *udev)
+{
+    VFIOUserMigration *m = &udev->mig;
+    VFIOUserStateMsg *sm;
+
+    while ((sm = vfio_user_migration_left(m))) {
+        WITH_QEMU_LOCK_GUARD(&m->lock) {
+            QSIMPLEQ_REMOVE_HEAD(&m->unanswered, next);
+        }
+        vfio_user_conn_abandon(udev->conn, &sm->req);
+        g_free(sm);
+    }
+}
+
+void vfio_user_migration_returned(VFIOUserDevice *udev)
+{
+    VFIOUserMigration *m = &udev->mig;
+    Error *err = NULL;
+    int target, ret;
+
+    if (!m->flags) {
+        return;
+    }
+    QEMU_LOCK_GUARD(&m->changing);
+    WITH_QEMU_LOCK_GUARD(&m->settling) {
+        vfio_user_migration_forget(udev);
+    }
+    qatomic_set(&m->hung, false);
+    WITH_QEMU_LOCK_GUARD(&m->lock) {
+        vfio_user_stream_lose(udev, "the server was lost meanwhile");
+        target = vfio_user_migration_is_running(m->wanted) ?
+                 VFIO_USER_MIG_RUNNING : VFIO_USER_MIG_STOP;
+    }
+    ret = vfio_user_migration_send_state(udev, target, 0, &err);
+    if (ret) {
+        vfio_user_migration_report(udev, VFIO_USER_MIG_UNTOLD, target, err);
+    }
+    qatomic_set(&m->state, ret ? VFIO_USER_MIG_FAILED : target);
 }
 
 /* VFIO_DEVICE_FEATURE ------------------------------------------------------------ */
 
-static uint64_t vfio_user_migration_ask_size(VFIOUserDevice *udev)
+/*
+ * What is left: 0, or -errno if nobody knows. That counts for very much, so the
+ * VM is not stopped to find out that the server is away, or does not answer.
+ */
+static int vfio_user_migration_ask_size(VFIOUserDevice *udev, uint64_t *size)
 {
+    VFIOUserLink link = vfio_user_device_link(udev);
     VFIOUserFeatureAsk ask;
+    int ret;
 
-    if (!udev->mig.knows_size) {
+    *size = 0;
+    if (link == VFIO_USER_LINK_DOWN || link == VFIO_USER_LINK_REPLAY) {
+        return -EAGAIN;
+    }
+    if (!udev->mig.knows_size || link == VFIO_USER_LINK_GONE) {
         return 0;
     }
     vfio_user_migration_ask(udev, &ask, VFIO_USER_FEATURE_GET |
                             VFIO_USER_FEATURE_MIG_DATA_SIZE);
-    return vfio_user_migration_answer(udev, &ask, sizeof(ask.msg.data), NULL) ?
-           0 : ask.msg.data;
+    ret = vfio_user_migration_answer(udev, &ask, sizeof(ask.msg.data), NULL);
+    if (ret == -EPIPE || ret == -ETIMEDOUT) {
+        return ret;
+    }
+    *size = ret ? 0 : ask.msg.data;
+    return 0;
 }
 
 /*
@@ -483,11 +680,15 @@ static int vfio_user_migration_get_size(VFIOUserDevice *udev,
                                         struct vfio_device_feature_mig_data_size
                                         *arg)
 {
+    uint64_t size;
+    int ret;
+
     if (bql_locked()) {
         return -ENOTTY;
     }
-    arg->stop_copy_length = vfio_user_migration_ask_size(udev);
-    return 0;
+    ret = vfio_user_migration_ask_size(udev, &size);
+    arg->stop_copy_length = size;
+    return ret;
 }
 
 int vfio_user_migration_feature(VFIOUserDevice *udev,
@@ -520,21 +721,18 @@ int vfio_user_migration_feature(VFIOUserDevice *udev,
 
 void vfio_user_migration_init(VFIOUserDevice *udev)
 {
+    qemu_mutex_init(&udev->mig.changing);
+    qemu_mutex_init(&udev->mig.settling);
     qemu_mutex_init(&udev->mig.lock);
     udev->mig.state = udev->mig.wanted = VFIO_USER_MIG_RUNNING;
-    udev->mig.depth = 1;
     QSIMPLEQ_INIT(&udev->mig.unanswered);
 }
 
 void vfio_user_migration_cleanup(VFIOUserDevice *udev)
 {
-    VFIOUserStateMsg *sm;
-
-    while ((sm = QSIMPLEQ_FIRST(&udev->mig.unanswered))) {
-        QSIMPLEQ_REMOVE_HEAD(&udev->mig.unanswered, next);
-        vfio_user_conn_abandon(udev->conn, &sm->req);
-        g_free(sm);
-    }
-    vfio_user_stream_clear(udev);
+    vfio_user_migration_forget(udev);
+    vfio_user_stream_end(udev);
     qemu_mutex_destroy(&udev->mig.lock);
+    qemu_mutex_destroy(&udev->mig.settling);
+    qemu_mutex_destroy(&udev->mig.changing);
 }

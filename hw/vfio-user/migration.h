@@ -20,6 +20,7 @@ typedef struct VFIOUserDevice VFIOUserDevice;
 #define VFIO_USER_MIG_MAX_AHEAD     (2u * 1024 * 1024)
 
 typedef struct VFIOUserStateMsg VFIOUserStateMsg;
+typedef struct VFIOUserStream VFIOUserStream;
 
 /**
  * VFIOUserMigChunk: one MIG_DATA_READ or MIG_DATA_WRITE
@@ -45,6 +46,10 @@ typedef struct VFIOUserMigChunk {
     bool dry;
 } VFIOUserMigChunk;
 
+/* What VFIOUserMigration.state is besides enum vfio_user_mig_state */
+#define VFIO_USER_MIG_FAILED    (-1)    /* a change of state failed */
+#define VFIO_USER_MIG_UNTOLD    (-2)    /* a reset, or another server */
+
 /**
  * VFIOUserMigration: what there is to know of one device's migration
  *
@@ -52,58 +57,35 @@ typedef struct VFIOUserMigChunk {
  *     vfio_user_migration_probe(): VFIO_USER_MIGRATION_*; DMA logging; feature
  *     MIG_DATA_SIZE
  *
- * @lock: what follows, but for @resetting, @was_reset and @hung, which are
- *     atomic
- * @state: of the device at the server; -1 when a transition failed
- * @wanted: what hw/vfio believes it is in
- * @chunks: a ring; @nr of them from @head on are on their way or hold data
- * @size: bytes of data in one message; @depth: messages at once
- * @more: the server has not yet said that there is no more for now
- * @ended: nothing follows
- * @unanswered: changes of state that nobody waits for
- * @resetting: a reset is on its way
- * @was_reset: the device is in RUNNING since, which nobody has looked at yet
- * @lost: that was in the middle of the stream, which is worthless
- * @error: the stream failed: -errno
- * @hung: the last change of state was not answered in time
+ * @changing: one change of state at a time
+ * @settling: one thread learns of answers that nobody waited for. Both are held
+ *     while waiting for the server
  *
- * For estimates; see "How much is left" in stream.c:
- * @was_dry: pre-copy ran out of data at least once
- * @tell_dry: it did after what was read last, which the next read says
- * @last_have: bytes in the answer before; @nr_alike: short ones in a row that
- *     were not less than that
- * @cycle: bytes since the server last ran out of data; @last_cycle: the same
- *     of the time before
- * @total: bytes of the present stream; @acked: of these taken by the server
+ * @lock: what follows, for moments only
+ * @state: what the server was told; also read as an atomic
+ * @wanted: what hw/vfio believes it is in
+ * @stream: of device state, while @wanted has one
+ * @unanswered: messages that nobody waits for
+ * @reset_owed: the server refused to be reset, as it was not running
+ * @resetting: a reset is on its way; an atomic
+ * @hung: the last change of state was not answered in time; an atomic
  */
 typedef struct VFIOUserMigration {
     uint64_t flags;
     bool can_log;
     bool knows_size;
 
+    QemuMutex changing;
+    QemuMutex settling;
+
     QemuMutex lock;
     int state;
     int wanted;
-    VFIOUserMigChunk chunks[VFIO_USER_MIG_MAX_CHUNKS];
-    unsigned head, nr, depth;
-    uint32_t size;
-    bool more;
-    bool ended;
+    VFIOUserStream *stream;
     QSIMPLEQ_HEAD(, VFIOUserStateMsg) unanswered;
+    bool reset_owed;
     bool resetting;
-    bool was_reset;
-    bool lost;
-    int error;
     bool hung;
-
-    bool was_dry;
-    bool tell_dry;
-    uint32_t last_have;
-    uint32_t nr_alike;
-    uint64_t cycle;
-    uint64_t last_cycle;
-    uint64_t total;
-    uint64_t acked;
 } VFIOUserMigration;
 
 /**
@@ -133,22 +115,27 @@ int vfio_user_migration_feature(VFIOUserDevice *udev,
                                 struct vfio_device_feature *arg);
 
 /*
- * stream.c, for migration.c: a stream begins; everything that is on its way or
- * buffered is let go of; every write has its outcome, 0 or -errno. All with
- * @lock held.
+ * stream.c, for migration.c: a stream begins; it ends, and what is on its way or
+ * buffered is let go of; it has become worthless, for which @why is a literal.
+ * With @lock held.
  */
 void vfio_user_stream_begin(VFIOUserDevice *udev);
-void vfio_user_stream_clear(VFIOUserDevice *udev);
+void vfio_user_stream_end(VFIOUserDevice *udev);
+void vfio_user_stream_lose(VFIOUserDevice *udev, const char *why);
+
+#define VFIO_USER_STREAM_RESET  "the device was reset meanwhile"
+
+/* Wait until every write has its outcome: 0 or -errno. Without @lock. */
 int vfio_user_stream_flush_writes(VFIOUserDevice *udev);
 
 /**
  * vfio_user_migration_settle: learn of changes of state that nobody waited for
- * @until: g_get_monotonic_time() to wait up to
+ * @wait: wait for them; else take what is there
  *
- * One that failed is reported, and @state is -1. Returns true when none is left.
- * With @lock held.
+ * One that failed is reported, and @state is VFIO_USER_MIG_FAILED. Returns true
+ * when none is left. Without @lock; any thread.
  */
-bool vfio_user_migration_settle(VFIOUserDevice *udev, int64_t until);
+bool vfio_user_migration_settle(VFIOUserDevice *udev, bool wait);
 
 /* VFIO_MIG_GET_PRECOPY_INFO: 0 or -errno. Any thread. */
 int vfio_user_stream_precopy_info(VFIOUserDevice *udev,
@@ -165,12 +152,28 @@ ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len);
 ssize_t vfio_user_stream_write(VFIOUserDevice *udev, const void *buf,
                                size_t len);
 
-/*
- * The device is about to be reset, and was reset: it is running, and a stream
- * has lost its meaning.
+/**
+ * vfio_user_migration_resetting, vfio_user_migration_reset: around DEVICE_RESET
+ * @ret: its outcome, 0 or -errno
+ *
+ * A stream has lost its meaning, and what state the server is in has to be said
+ * anew: some are running after a reset, libvfio-user's state is what it was. One
+ * that refuses it while it is not running is reset as soon as it runs, unless a
+ * state is loaded before. Returns true if that will be so. BQL.
  */
 void vfio_user_migration_resetting(VFIOUserDevice *udev);
-void vfio_user_migration_was_reset(VFIOUserDevice *udev);
+bool vfio_user_migration_reset(VFIOUserDevice *udev, int ret);
+
+/**
+ * vfio_user_migration_returned: another server is there, or the same once more
+ *
+ * Tell it what state hw/vfio believes it to be in; a stream with the old one is
+ * over. Does not wait. Before it is told anything else; BQL.
+ */
+void vfio_user_migration_returned(VFIOUserDevice *udev);
+
+/* The server was told to stop, or nothing that is known. Any thread. */
+bool vfio_user_migration_is_stopped(VFIOUserDevice *udev);
 
 /* The last change of state got no answer: nothing else will for now. */
 bool vfio_user_migration_hung(VFIOUserDevice *udev);

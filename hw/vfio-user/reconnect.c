@@ -151,16 +151,10 @@ static void vfio_user_reconnect_hold_vm(VFIOUserReconnect *rc)
     }
 }
 
-/*
- * Whoever has continued or stopped it since then has the last word; a reset
- * leaves a VM that does not run in PRELAUNCH.
- */
 static void vfio_user_reconnect_resume(void *opaque)
 {
-    if (!vfio_user_reconnect_nr_holding &&
-        (runstate_check(RUN_STATE_IO_ERROR) ||
-         runstate_check(RUN_STATE_PRELAUNCH))) {
-        vm_start();
+    if (!vfio_user_reconnect_nr_holding) {
+        vfio_user_resume_vm();
     }
 }
 
@@ -471,6 +465,8 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
         trace_vfio_user_reconnect_link(udev->name, VFIO_USER_LINK_UP);
     }
     vfio_user_held_look(udev);
+    vfio_user_dirty_returned(VFIO_IOMMU_USER(
+        (Object *)udev->vbasedev->bcontainer));
     rc->running = false;
     rc->since = g_get_monotonic_time();
     g_free(g_steal_pointer(&rc->refusal));

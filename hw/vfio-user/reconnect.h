@@ -101,6 +101,9 @@ VFIOUserReturn vfio_user_reconnect_fate(VFIOUserDevice *udev, unsigned life);
  */
 void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev);
 
+/* resume.c: no device holds the VM stopped any more: let it go on. BQL. */
+void vfio_user_resume_vm(void);
+
 /* identity.c */
 
 /**

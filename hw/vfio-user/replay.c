@@ -3,6 +3,7 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
+ * It knows the state of migration by now (vfio_user_migration_returned()).
  * Interrupts first, so that what a server resumes can be signalled; then the
  * windows, so that it can be done; then config space, whose command register
  * says that it may. What holds of all that is known elsewhere: interrupts to
@@ -18,7 +19,6 @@
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "hw/vfio/pci.h"
-#include "system/runstate.h"
 #include "container.h"
 #include "reconnect.h"
 #include "trace.h"
@@ -33,27 +33,6 @@ static VFIOPCIDevice *vfio_user_replay_pci(VFIODevice *vbasedev)
     return container_of(vbasedev, VFIOPCIDevice, vbasedev);
 }
 
-/*
- * A server begins in RUNNING. While the VM is stopped hw/vfio has the device in
- * STOP, unless a migration is about to end, which fails on its own.
- */
-static void vfio_user_replay_state(VFIOUserDevice *udev)
-{
-    uint64_t buf[DIV_ROUND_UP(sizeof(struct vfio_device_feature) +
-                              sizeof(struct vfio_device_feature_mig_state),
-                              sizeof(uint64_t))] = {};
-    struct vfio_device_feature *feature = (void *)buf;
-    struct vfio_device_feature_mig_state *state = (void *)feature->data;
-
-    feature->argsz = sizeof(buf);
-    feature->flags = VFIO_DEVICE_FEATURE_SET |
-                     VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE;
-    state->device_state = VFIO_DEVICE_STATE_STOP;
-    if (udev->mig.flags && !runstate_is_running() &&
-        !runstate_check(RUN_STATE_FINISH_MIGRATE) &&
-        !runstate_check(RUN_STATE_SAVE_VM)) {
-        vfio_user_migration_feature(udev, feature);
-    }
 }
 
 /* Steps ---------------------------------------------------------------------------- */
@@ -131,7 +110,6 @@ static bool vfio_user_replay_irqs_and_config(VFIOUserDevice *udev)
         return false;
     }
     udev->missed_config = 0;
-    vfio_user_replay_state(udev);
     nr = vfio_user_load_list_config(udev->vbasedev, writes);
     bql_unlock();
 

@@ -673,7 +673,8 @@ bool vfio_user_wire_check_mig_data(const struct vfio_user_mig_data *rep,
                    rep->size, room);
         return false;
     }
-    if (len - sizeof(*rep) != rep->size) {
+    /* libvfio-user fills the rest of what was asked for with zeros. */
+    if (len - sizeof(*rep) < rep->size) {
         error_setg(errp, "payload carries %zu bytes of device state, %u "
                    "announced", len - sizeof(*rep), rep->size);
         return false;

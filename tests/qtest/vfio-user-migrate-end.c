@@ -74,7 +74,7 @@ static void setup_watch(TestServer *s)
 static void test_end(const void *data)
 {
     const End *end = data;
-    VMTOptions o = { .mig = end->mig, .setup = setup_watch };
+    VMTOptions o = { .mig = end->mig, .src_setup = setup_watch };
     VMTest *t;
 
     o.mig.flags = VMT_STOP_COPY | VMT_PRE_COPY;

@@ -359,8 +359,9 @@ static void test_cut_file(void)
 /* Answers that break the protocol ------------------------------------------ */
 
 static const TsMove bad_answers[] = {
+    /* Longer than what was asked for */
     { .kind = TS_MOVE_PAD, .command = VFIO_USER_MIG_DATA_READ, .index = -1,
-      .a = 1 },
+      .a = VMT_MIB },
     { .kind = TS_MOVE_CUT, .command = VFIO_USER_MIG_DATA_READ, .index = -1,
       .a = 4 },
     { .kind = TS_MOVE_CUT, .command = VFIO_USER_MIG_DATA_READ, .index = -1,

@@ -25,9 +25,13 @@ int main(int argc, char **argv)
     vut_register_migrate_ioeventfd();
     vut_register_migrate_dirty();
     vut_register_migrate_log();
+    vut_register_migrate_windows();
     vut_register_migrate_fail();
     vut_register_migrate_irq();
     vut_register_migrate_late();
     vut_register_migrate_sync();
+    vut_register_migrate_return();
+    vut_register_migrate_stall();
+    vut_register_migrate_lvu();
     return g_test_run();
 }

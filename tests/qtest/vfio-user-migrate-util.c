@@ -38,6 +38,9 @@ static void setup(TestServer *s)
     if (options->setup) {
         options->setup(s);
     }
+    if (options->src_setup && !is_dst) {
+        options->src_setup(s);
+    }
 }
 
 static VUTest *new_side(VMTest *t, const char *args)
@@ -107,6 +110,31 @@ void vmt_free(VMTest *t)
     free_dst(t);
     g_free(t->uri);
     g_free(t);
+}
+
+void vmt_lose(VMTest *t)
+{
+    ts_stop_listening(t->src->s);
+    ts_disconnect(t->src->s);
+    vut_wait_stderr(t->src, "connection lost");
+}
+
+void vmt_return_kept(VMTest *t)
+{
+    g_assert_cmpint(ts_listen_again(t->src->s, t->src->path), ==, 0);
+}
+
+void vmt_return_fresh(VMTest *t)
+{
+    options = &t->o;
+    is_dst = false;
+    ts_free(t->src->s);
+    t->src->s = vut_server(t->src->dir, "sock", setup);
+}
+
+void vmt_wait_returned(VMTest *t)
+{
+    vut_wait_stderr(t->src, VUT_ID ": the server is back");
 }
 
 void vmt_start(VMTest *t)

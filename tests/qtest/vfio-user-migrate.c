@@ -15,6 +15,10 @@
 #define READS   ((TsMatch) { VFIO_USER_MIG_DATA_READ, -1, -1 })
 #define WRITES  ((TsMatch) { VFIO_USER_MIG_DATA_WRITE, -1, -1 })
 
+/* What the client puts into one message at most, and into all at once */
+#define MAX_MESSAGE     (512 * VMT_KIB)
+#define MAX_AHEAD       (2 * VMT_MIB)
+
 /* Every message of @match carries at most @limit bytes. */
 static void assert_limit(TestServer *s, TsMatch match, uint64_t limit)
 {
@@ -39,8 +43,8 @@ static void assert_moved(VMTest *t, uint64_t at_least)
     g_assert_cmpuint(to.bytes_written, ==, from.bytes_read);
     g_assert_cmpuint(vmt_number(t->src, "vfio", "transferred"), ==,
                      from.bytes_read);
-    assert_limit(t->src->s, READS, t->o.max_xfer ?: VMT_MIB);
-    assert_limit(t->dst->s, WRITES, t->o.max_xfer ?: VMT_MIB);
+    assert_limit(t->src->s, READS, MIN(t->o.max_xfer ?: VMT_MIB, MAX_MESSAGE));
+    assert_limit(t->dst->s, WRITES, MIN(t->o.max_xfer ?: VMT_MIB, MAX_MESSAGE));
 }
 
 static void assert_states(TestServer *s, const char *expected)
@@ -126,9 +130,16 @@ static const Size sizes[] = {
     { "0", 0 },
     { "1", 1 },
     { "4095", 4095 },
+    { "message-1", MAX_MESSAGE - 1 },
+    { "message", MAX_MESSAGE },
+    { "message+1", MAX_MESSAGE + 1 },
+    /* hw/vfio's buffer, of whole messages */
     { "1M-1", VMT_MIB - 1 },
     { "1M", VMT_MIB },
     { "1M+1", VMT_MIB + 1 },
+    { "ahead-1", MAX_AHEAD - 1 },
+    { "ahead", MAX_AHEAD },
+    { "ahead+1", MAX_AHEAD + 1 },
     { "5M", 5 * VMT_MIB },
     { "64M", 64 * VMT_MIB },
     { "1G", 1024 * VMT_MIB },
@@ -137,6 +148,7 @@ static const Size sizes[] = {
     { "max-xfer+1", MIDDLE_XFER + 1, MIDDLE_XFER },
     { "small-messages", VMT_MIB + 7, SMALL_XFER },
     { "odd-messages", VMT_MIB + 7, 12345 },
+    /* Larger than the client's are */
     { "large-messages", 9 * VMT_MIB + 5, 8 * VMT_MIB },
     { "short-reads", VMT_MIB + 7, 0, 1000 },
     { "one-at-a-time", 100, 0, 1 },

@@ -31,7 +31,7 @@
  * @mig: as the server's; @dst_mig: the destination's when it has flags
  * @max_xfer: max_data_xfer_size, enforced; 0: 1 MiB
  * @device: more properties, beginning with a comma
- * @setup: shapes each server further
+ * @setup, @src_setup: shape each server further; the source's alone
  * @bare: the servers are not made standard devices first
  * The others as in VUTOptions.
  */
@@ -43,6 +43,7 @@ typedef struct VMTOptions {
     const char *args;
     const char *device;
     void (*setup)(TestServer *s);
+    void (*src_setup)(TestServer *s);
     bool private_ram;
     bool bare;
 } VMTOptions;
@@ -62,6 +63,15 @@ void vmt_add_dst(VMTest *t, const char *uri);
 /* The destination goes, another one comes. */
 void vmt_replace_dst(VMTest *t);
 void vmt_free(VMTest *t);
+
+/*
+ * The source's server is lost, which the client has noticed. It comes back with
+ * all that it had, or another one does.
+ */
+void vmt_lose(VMTest *t);
+void vmt_return_kept(VMTest *t);
+void vmt_return_fresh(VMTest *t);
+void vmt_wait_returned(VMTest *t);
 
 /* Starts the migration to @t->dst. */
 void vmt_start(VMTest *t);
@@ -123,5 +133,9 @@ void vut_register_migrate_log(void);
 void vut_register_migrate_irq(void);
 void vut_register_migrate_late(void);
 void vut_register_migrate_sync(void);
+void vut_register_migrate_windows(void);
+void vut_register_migrate_return(void);
+void vut_register_migrate_stall(void);
+void vut_register_migrate_lvu(void);
 
 #endif /* TESTS_QTEST_VFIO_USER_MIGRATE_H */

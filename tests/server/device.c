@@ -116,10 +116,26 @@ static int device_builtin(TestServer *s, TsMessage *request,
     }
 }
 
+/* As libvfio-user, whatever a handler would make of it. */
+static bool device_refuses(TestServer *s, uint16_t command)
+{
+    unsigned state = ts_mig_state_now(s);
+
+    return s->like_libvfio_user &&
+           (state == VFIO_USER_MIG_STOP || state == VFIO_USER_MIG_STOP_COPY) &&
+           command != VFIO_USER_REGION_READ &&
+           command != VFIO_USER_REGION_WRITE &&
+           command != VFIO_USER_DEVICE_FEATURE &&
+           command != VFIO_USER_MIG_DATA_READ;
+}
+
 int ts_device_dispatch(TestServer *s, TsMessage *request, TsMessage *reply)
 {
     uint16_t command = request->hdr.command;
 
+    if (device_refuses(s, command)) {
+        return EINVAL;
+    }
     if (s->limits.enforce && s->limits.max_msg_fds &&
         request->nr_fds > s->limits.max_msg_fds) {
         return EMSGSIZE;

@@ -42,7 +42,7 @@ static bool dirty_in_ranges(TestServer *s, uint64_t addr, uint64_t len)
 {
     const TsMigStats *st = &s->mig->stats;
 
-    if (!s->mig->opt.honour_ranges) {
+    if (!s->mig->opt.honour_ranges || s->like_libvfio_user) {
         return true;
     }
     for (unsigned i = 0; i < MIN(st->nr_ranges, TS_MAX_RANGES); i++) {
@@ -113,7 +113,7 @@ static void dirty_stop_locked(TestServer *s)
 
 void ts_dirty_client_gone(TestServer *s)
 {
-    if (s->mig) {
+    if (s->mig && !s->like_libvfio_user) {
         ts_lock(s);
         dirty_stop_locked(s);
         ts_unlock(s);
@@ -175,8 +175,12 @@ int ts_dirty_start(TestServer *s, uint8_t *data, size_t len)
         !dirty_ranges_ok(l.page_size, data + sizeof(l), l.num_ranges)) {
         return EINVAL;
     }
+    if (s->mig->stats.logging && s->like_libvfio_user &&
+        l.page_size == s->mig->log_page) {
+        return 0;
+    }
     if (s->mig->stats.logging) {
-        return EBUSY;
+        return s->like_libvfio_user ? EINVAL : EBUSY;
     }
     err = ts_mig_meet(s, &(MigFailWhere) { .point = TS_AT_LOG_START });
     if (!err) {
@@ -255,7 +259,7 @@ static bool dirty_may_report(TestServer *s,
         any |= w->dirty && w->addr <= r->iova + (r->length - 1) &&
                r->iova <= w->addr + (w->size - 1);
     }
-    return any && s->mig->opt.any_range;
+    return (any && s->mig->opt.any_range) || s->mig->opt.clean_elsewhere;
 }
 
 static int dirty_check_report(TestServer *s,

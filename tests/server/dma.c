@@ -184,7 +184,9 @@ int ts_dma_unmap(TestServer *s, TsMessage *request, TsMessage *reply)
         return ENOENT;
     }
     dma_remove(s, i);
-    g_byte_array_append(reply->payload, (guint8 *)&unmap, sizeof(unmap));
+    if (!s->like_libvfio_user) {
+        g_byte_array_append(reply->payload, (guint8 *)&unmap, sizeof(unmap));
+    }
     return 0;
 }
 

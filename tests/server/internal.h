@@ -53,6 +53,7 @@ struct TestServer {
     void (*on_reset)(TestServer *s, void *opaque);
     void *on_reset_opaque;
     bool message_only;
+    bool like_libvfio_user;
     struct TsMigration *mig;        /* NULL: cannot be migrated */
     struct TsEngine *engine;        /* NULL: another device */
     struct TsDisk *disk;            /* likewise */
@@ -156,9 +157,10 @@ void ts_log_request(TestServer *s, const TsMessage *request, int error);
 /* The region, irq index or feature that a request is about, or -1. */
 int ts_request_index(const TsMessage *request);
 
-/* migration.c; the first three without migration, too */
+/* migration.c; the first four without migration, too */
 int ts_mig_feature(TestServer *s, TsMessage *request, TsMessage *reply);
 bool ts_mig_running(TestServer *s);     /* the device may work */
+unsigned ts_mig_state_now(TestServer *s);       /* on the thread */
 void ts_mig_reset(TestServer *s);
 void ts_mig_free(TestServer *s);
 

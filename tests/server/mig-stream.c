@@ -243,7 +243,7 @@ static int stream_check_size(TestServer *s, uint32_t size)
 int ts_mig_data_read(TestServer *s, TsMessage *request, TsMessage *reply)
 {
     struct vfio_user_mig_data head;
-    uint64_t position, len;
+    uint64_t position, len, asked;
     int err;
 
     if (!s->mig || request->payload->len != sizeof(head) ||
@@ -251,7 +251,8 @@ int ts_mig_data_read(TestServer *s, TsMessage *request, TsMessage *reply)
         return EINVAL;
     }
     memcpy(&head, request->payload->data, sizeof(head));
-    err = stream_check_size(s, head.size);
+    asked = head.size;
+    err = stream_check_size(s, asked);
     position = s->mig->out.position;
     if (!err) {
         err = ts_mig_meet(s, &(MigFailWhere) {
@@ -271,6 +272,10 @@ int ts_mig_data_read(TestServer *s, TsMessage *request, TsMessage *reply)
     head.argsz = sizeof(head) + len;
     memcpy(reply->payload->data, &head, sizeof(head));
     g_byte_array_set_size(reply->payload, head.argsz);
+    if (s->like_libvfio_user) {
+        g_byte_array_set_size(reply->payload, sizeof(head) + asked);
+        memset(reply->payload->data + head.argsz, 0, asked - len);
+    }
 
     ts_lock(s);
     s->mig->stats.bytes_read += len;

@@ -129,6 +129,11 @@ void ts_mig_stats(TestServer *s, TsMigStats *stats)
     ts_unlock(s);
 }
 
+unsigned ts_mig_state_now(TestServer *s)
+{
+    return s->mig ? s->mig->state : RUN;
+}
+
 bool ts_mig_running(TestServer *s)
 {
     return !s->mig || s->mig->state == RUN || s->mig->state == PRE;
@@ -136,7 +141,7 @@ bool ts_mig_running(TestServer *s)
 
 void ts_mig_reset(TestServer *s)
 {
-    if (s->mig) {
+    if (s->mig && !s->like_libvfio_user) {
         ts_mig_out_end(s);
         ts_mig_in_end(s);
         ts_mig_set_state(s, RUN);

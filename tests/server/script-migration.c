@@ -95,6 +95,7 @@ void script_migration(TestServer *s, Line *line)
     o->log_page_size = line_value(line, "pgsize", 0);
     o->honour_ranges = line_flag(line, "honour-ranges");
     o->not_later = line_flag(line, "not-later");
+    o->clean_elsewhere = line_flag(line, "clean-elsewhere");
     o->any_range = line_flag(line, "any-range");
     o->max_bitmap = line_value(line, "max-bitmap", 0);
     if (o->log_page_size && (o->log_page_size < 512 ||

@@ -199,6 +199,12 @@ static void do_message_only(TestServer *s, Line *line)
     ts_dma_by_message_only(s);
 }
 
+static void do_like_libvfio_user(TestServer *s, Line *line)
+{
+    (void)line;
+    ts_like_libvfio_user(s);
+}
+
 static void do_mischief(TestServer *s, Line *line)
 {
     const TsMischief *m = line->words[1] ? ts_mischief_find(line->words[1])
@@ -257,6 +263,7 @@ static const struct {
     { "limits", do_limits },
     { "ioeventfd", do_ioeventfd },
     { "message-only", do_message_only },
+    { "like-libvfio-user", do_like_libvfio_user },
     { "mischief", do_mischief },
     { "migration", script_migration },
     { "migration-fail", script_migration_fail },

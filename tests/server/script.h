@@ -18,10 +18,11 @@
  *          [write_multiple] [no_twin_socket]
  *   ioeventfd BAR offset= [size=0] [match=] [shadow=OFFSET] [io]
  *   message-only               take no fds for DMA
+ *   like-libvfio-user          where servers differ (server.h)
  *   mischief NAME
  *   migration [size=] [p2p] [precopy[=BYTES]] [per-read=] [every-read=]
  *          [per-second=] [max-read=] [logging] [pgsize=] [honour-ranges] [not-later]
- *          [any-range] [max-bitmap=] [data-size] [no-stop-copy]
+ *          [clean-elsewhere] [any-range] [max-bitmap=] [data-size] [no-stop-copy]
  *   migration-fail refuse|error|hang|stall|close|exit
  *          at=arc|read|write|start|stop|report|state [from=STATE] [to=STATE]
  *          [byte=] [errno=NUMBER|NAME] [times=] [skip=]

@@ -43,6 +43,13 @@ static void setup_ranges(TestServer *s)
     add_logging(s)->honour_ranges = true;
 }
 
+static void setup_clean(TestServer *s)
+{
+    TsMigOptions *o = add_logging(s);
+
+    o->honour_ranges = o->clean_elsewhere = true;
+}
+
 static void setup_not_later(TestServer *s)
 {
     add_logging(s)->not_later = true;
@@ -256,6 +263,14 @@ void test_dirty_ranges(void)
     g_assert_cmpint(rc_log_report(f->c, WINDOW, SIZE, 4096), ==, 0);
     g_assert(nr_reported(f) == 1 && reported(f, 127));
     g_assert_cmpint(rc_log_report(f->c, LATER, SIZE, 4096), ==, EINVAL);
+    fixture_free(f);
+
+    f = logged(setup_clean);
+    map_file(f, LATER);
+    g_assert_cmpint(rc_feature(f->c, 6 | SET, start, 32, 0), ==, 0);
+    device_writes(f, LATER, 1);
+    g_assert_cmpint(rc_log_report(f->c, LATER, SIZE, 4096), ==, 0);
+    g_assert_cmpint(nr_reported(f), ==, 0);
     fixture_free(f);
 }
 

@@ -520,3 +520,69 @@ void test_mig_come_back(void)
     g_assert_cmpint(rc_mig_save(f->c, NULL, 4096), ==, 100000);
     fixture_free(f);
 }
+
+static void setup_like_libvfio_user(TestServer *s)
+{
+    TsMigOptions *o = ts_add_migration(s, STOP_COPY | PRE_COPY);
+
+    ts_like_libvfio_user(s);
+    o->size = 5000;
+    o->logging = true;
+}
+
+/* What it refuses while the device is stopped, and what it does not */
+static void check_stopped(Fixture *f, int error)
+{
+    uint32_t irqs[4] = { 16, 0, VFIO_USER_IRQ_MSIX, 0 }, word;
+
+    g_assert_cmpint(rc_call(f->c, VFIO_USER_DEVICE_RESET, NULL, 0), ==, error);
+    g_assert_cmpint(rc_map(f->c, 0x100000, 0x1000, -1, 0), ==, error);
+    g_assert_cmpint(rc_unmap(f->c, 0x100000, 0x1000), ==, error);
+    g_assert_cmpint(rc_set_irqs(f->c, 0x21, VFIO_USER_IRQ_MSIX, 0, 0, NULL, 0),
+                    ==, error);
+    g_assert_cmpint(rc_call(f->c, VFIO_USER_DEVICE_GET_IRQ_INFO, irqs,
+                            sizeof(irqs)), ==, error);
+    g_assert_cmpint(rc_read(f->c, 7, 0, &word, 4), ==, 0);
+    g_assert_cmpint(rc_write(f->c, 7, 0x3c, &word, 1), ==, 0);
+    g_assert_cmpint(rc_log_start(f->c, 4096), ==, 0);
+}
+
+void test_mig_like_libvfio_user(void)
+{
+    Fixture *f = fixture_negotiated(setup_like_libvfio_user, false);
+    uint32_t head[2] = { 8 + 4096, 4096 };
+
+    check_stopped(f, 0);
+    g_assert_cmpint(rc_map(f->c, 0x100000, 0x1000, -1, 0), ==, 0);
+    g_assert_cmpint(rc_unmap(f->c, 0x100000, 0x1000), ==, 0);
+    g_assert_cmpint(f->c->len, ==, 0);
+    /* Logging goes on, whatever the ranges are, but in the same pages. */
+    g_assert_cmpint(rc_log_start(f->c, 4096), ==, 0);
+    g_assert_cmpint(rc_log_start(f->c, 8192), ==, EINVAL);
+
+    g_assert_cmpint(rc_set_state(f->c, STOP), ==, 0);
+    check_stopped(f, EINVAL);
+    g_assert_cmpint(rc_set_state(f->c, STOP), ==, 0);
+    g_assert_cmpint(rc_set_state(f->c, SAVE), ==, 0);
+    check_stopped(f, EINVAL);
+
+    /* Replies have the length that was asked for. */
+    g_assert_cmpint(rc_call(f->c, 17, head, sizeof(head)), ==, 0);
+    g_assert_cmpint(f->c->len, ==, 8 + 4096);
+    g_assert_cmpint(rc_call(f->c, 17, head, sizeof(head)), ==, 0);
+    g_assert_cmpint(f->c->len, ==, 8 + 4096);
+    memcpy(head, f->c->payload, sizeof(head));
+    g_assert_cmpint(head[1], ==, 5000 - 4096);
+    g_assert_cmpint(f->c->payload[8 + 5000 - 4096], ==, 0);
+
+    /* A reset succeeds where it is allowed, and keeps the state. */
+    g_assert_cmpint(rc_set_state(f->c, LOAD), ==, 0);
+    check_stopped(f, 0);
+    g_assert_cmpint(rc_get_state(f->c), ==, LOAD);
+    rc_free(f->c);
+    g_assert(ts_wait_connected(f->s, false));
+    f->c = rc_connect(f->path);
+    g_assert_cmpint(rc_negotiate(f->c, NULL, false), ==, 0);
+    g_assert_cmpint(rc_get_state(f->c), ==, LOAD);
+    fixture_free(f);
+}

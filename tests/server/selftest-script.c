@@ -141,6 +141,25 @@ void test_script_migration(void)
     fixture_free(f);
 }
 
+static void setup_like_libvfio_user(TestServer *s)
+{
+    static const char *const lines[] = {
+        "standard", "like-libvfio-user", "migration size=3K", NULL
+    };
+
+    run_script(s, lines);
+}
+
+void test_script_like_libvfio_user(void)
+{
+    Fixture *f = fixture_bare(setup_like_libvfio_user, false);
+
+    g_assert_cmpint(rc_call(f->c, VFIO_USER_DEVICE_RESET, NULL, 0), ==, 0);
+    g_assert_cmpint(rc_set_state(f->c, VFIO_USER_MIG_STOP), ==, 0);
+    g_assert_cmpint(rc_call(f->c, VFIO_USER_DEVICE_RESET, NULL, 0), ==, EINVAL);
+    fixture_free(f);
+}
+
 typedef struct Program {
     char *dir, *path;
     GPid pid;

@@ -35,6 +35,7 @@ void test_io_fds_script(void);
 void test_script(void);
 void test_script_errors(void);
 void test_script_migration(void);
+void test_script_like_libvfio_user(void);
 void test_program(void);
 void test_program_exits(void);
 
@@ -50,6 +51,7 @@ void test_mig_precopy(void);
 void test_mig_per_second(void);
 void test_mig_every_read(void);
 void test_mig_come_back(void);
+void test_mig_like_libvfio_user(void);
 
 void test_dirty_bits(void);
 void test_dirty_requests(void);

@@ -43,6 +43,7 @@ typedef struct TsMigOptions {
     uint64_t log_page_size;         /* START answers it; 0: the client's */
     bool honour_ranges;             /* START's; otherwise all is logged */
     bool not_later;                 /* windows mapped after START: no */
+    bool clean_elsewhere;           /* reports of what is not logged: no bits */
     bool any_range;                 /* reports of parts, or across windows */
     uint64_t max_bitmap;            /* longer ones get EINVAL; 0: no limit */
 } TsMigOptions;

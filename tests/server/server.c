@@ -120,6 +120,11 @@ TsLimits *ts_limits(TestServer *s)
     return &s->limits;
 }
 
+void ts_like_libvfio_user(TestServer *s)
+{
+    s->like_libvfio_user = true;
+}
+
 TsInfo *ts_info(TestServer *s)
 {
     return &s->info;

@@ -118,6 +118,17 @@ typedef struct TsLimits {
 } TsLimits;
 
 TsLimits *ts_limits(TestServer *s);
+
+/*
+ * Does what the newest libvfio-user does, where servers differ. In STOP and
+ * STOP_COPY only accesses of regions, DEVICE_FEATURE and MIG_DATA_READ are
+ * allowed, all else gets EINVAL. A reset keeps the state of migration; so does
+ * the end of a connection, as everywhere, and logging of dirty pages goes on
+ * then, too. START while logging is well if the page size is the same, and
+ * takes no notice of ranges. Replies to MIG_DATA_READ are padded to what was
+ * asked for, those to DMA_UNMAP are a header. Before ts_start.
+ */
+void ts_like_libvfio_user(TestServer *s);
 /* What the client proposed: its JSON text, or NULL. Freed by the caller. */
 char *ts_client_json(TestServer *s);
 uint64_t ts_client_limit(TestServer *s, const char *key, uint64_t none);

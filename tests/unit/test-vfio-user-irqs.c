@@ -50,6 +50,10 @@ void vfio_user_device_offline(VFIOUserDevice *udev, Error *err)
 }
 
 /* Its header does not go together with the unit tests' iothread.h. */
+void vfio_user_owed_irqs(VFIOUserDevice *udev)
+{
+}
+
 void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev);
 void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev)
 {
