@@ -415,6 +415,12 @@ class VFIOUserKVM(VFIOUserFlatGuestTest):
         self.assertEqual(left.events('vfio_intx_interrupt'), 0)
         self.check_never_unmapped(left)
 
+    def test_both(self):
+        """MSI and MSI-X switched in each order: MSI-X where both are on."""
+        left = self.run_guest('both')
+        self.assertEqual(left.events('vfio_msi_interrupt'), 0)
+        self.check_never_unmapped(left)
+
     def test_four_cpus(self):
         """Four CPUs on one device, each gets its own answers."""
         self.check_four_cpus(self.run_guest('cpus', '-smp', '4'))
@@ -516,6 +522,10 @@ class VFIOUserFlatTCG(VFIOUserFlatGuestTest):
         """INTx, MSI and MSI-X in turn, five times over."""
         left = self.run_guest('kinds')
         self.assertEqual(left.events('vfio_msi_interrupt'), 25)
+
+    def test_both(self):
+        """MSI and MSI-X switched in each order: MSI-X where both are on."""
+        self.run_guest('both')
 
     def test_four_cpus(self):
         """Four CPUs on one device, each gets its own answers."""

@@ -430,6 +430,61 @@ static void case_kinds(void)
     }
 }
 
+/* --- MSI and MSI-X at once --- */
+
+#define NR_TOGGLES              5
+
+/* As devices do it that have both: MSI-X where both are on. */
+static void check_chosen(bool msi, bool msix)
+{
+    if (msix) {
+        check_raise("MSI-X", IRQ_MSIX | 9, VECTOR_DEVICE + 9);
+        set_reg(KT_RAISE, IRQ_MSI);
+        check("no MSI then", !!reg(KT_RAISED), true);
+    } else if (msi) {
+        check_raise("MSI", IRQ_MSI | 1, VECTOR_DEVICE + 1);
+        set_reg(KT_RAISE, IRQ_MSIX | 9);
+        check("no MSI-X then", !!reg(KT_RAISED), true);
+    } else {
+        check_causes("INTx", 3, 0, 2);
+    }
+}
+
+static void msi_switch(unsigned nr)
+{
+    uint8_t order = 0;
+
+    while (1u << order < nr) {
+        order++;
+    }
+    pci_write16(&dev, pci_capability(&dev, 0x05) + 2,
+                nr ? order << 4 | 1 : 0);
+}
+
+/* Each order in which a guest can switch them on and off, five times. */
+static void case_both(void)
+{
+    bool msi = false, msix = false;
+
+    intx_handler = handle_intx;
+    ioapic_route(pci_intx_route(&dev, 0), VECTOR_INTX);
+    msix_set_all(false);
+    msi_enable(&dev, KT_NR_MSI, VECTOR_DEVICE);
+    msi_disable(&dev);
+    for (unsigned order = 0; order < 1u << NR_TOGGLES; order++) {
+        for (unsigned i = 0; i < NR_TOGGLES; i++) {
+            if (order >> i & 1) {
+                msix = !msix;
+                msix_enable(&dev, msix);
+            } else {
+                msi = !msi;
+                msi_switch(msi ? KT_NR_MSI : 0);
+            }
+            check_chosen(msi, msix);
+        }
+    }
+}
+
 /* --- Several CPUs --- */
 
 static volatile uint32_t cpu_bad[MAX_CPUS];
@@ -541,6 +596,7 @@ static const struct {
     { "intx-mask", case_intx_mask, false },
     { "intx-move", case_intx_move, false },
     { "kinds", case_kinds, false },
+    { "both", case_both, false },
     { "cpus", case_cpus, false },
     { "msix-cpus", case_msix_cpus, false },
     { "reboot", case_reboot, false },
