@@ -421,6 +421,18 @@ class VFIOUserKVM(VFIOUserFlatGuestTest):
         self.assertEqual(left.events('vfio_msi_interrupt'), 0)
         self.check_never_unmapped(left)
 
+    def test_msi_number(self):
+        """The number of vectors changes while MSI is on."""
+        left = self.run_guest('msi-number')
+        self.assertEqual(left.events('vfio_msi_interrupt'), 0)
+        self.assertEqual([m.fds for m in left.set_irqs(MSI, TRIGGER)
+                          if m.fds], [4, 1, 4, 2, 1, 2, 4, 1])
+
+    def test_msi_number_handler(self):
+        """The same where the interrupts pass through our process."""
+        left = self.run_guest('msi-number', **{'x-no-kvm-msi': 'on'})
+        self.assertGreater(left.events('vfio_msi_interrupt'), 0)
+
     def test_four_cpus(self):
         """Four CPUs on one device, each gets its own answers."""
         self.check_four_cpus(self.run_guest('cpus', '-smp', '4'))
@@ -526,6 +538,10 @@ class VFIOUserFlatTCG(VFIOUserFlatGuestTest):
     def test_both(self):
         """MSI and MSI-X switched in each order: MSI-X where both are on."""
         self.run_guest('both')
+
+    def test_msi_number(self):
+        """The number of vectors changes while MSI is on."""
+        self.run_guest('msi-number')
 
     def test_four_cpus(self):
         """Four CPUs on one device, each gets its own answers."""

@@ -129,6 +129,7 @@ EXPECTED_10_2 = COMMON + [
 # change can be met only by a guest that ended QEMU without them.
 FIXES = [
     '0012-vfio-pci-choose-the-interrupt-type-by-both-bits.patch',
+    '0013-vfio-pci-follow-the-number-of-msi-vectors.patch',
 ]
 
 LISTS = {

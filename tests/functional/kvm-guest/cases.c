@@ -430,7 +430,7 @@ static void case_kinds(void)
     }
 }
 
-/* --- MSI and MSI-X at once --- */
+/* --- MSI and MSI-X at once, and their numbers --- */
 
 #define NR_TOGGLES              5
 
@@ -482,6 +482,30 @@ static void case_both(void)
             }
             check_chosen(msi, msix);
         }
+    }
+}
+
+/* MSI is on all the time. */
+static void case_msi_number(void)
+{
+    static const uint8_t numbers[] = { 1, 4, 2, 1, 2, 4, 1 };
+
+    msi_enable(&dev, KT_NR_MSI, VECTOR_DEVICE);
+    for (unsigned i = 0; i < sizeof(numbers); i++) {
+        msi_switch(numbers[i]);
+        for (unsigned nr = 0; nr < KT_NR_MSI; nr++) {
+            if (nr < numbers[i]) {
+                check_raise("vector", IRQ_MSI | nr, VECTOR_DEVICE + nr);
+            } else {
+                set_reg(KT_RAISE, IRQ_MSI | nr);
+                check("beyond the number", !!reg(KT_RAISED), true);
+            }
+        }
+        /* With another message, in as many vectors as there are now. */
+        msi_set_vector(&dev, VECTOR_DEVICE + 8);
+        check_raise("moved", IRQ_MSI | (numbers[i] - 1),
+                    VECTOR_DEVICE + 8 + numbers[i] - 1);
+        msi_set_vector(&dev, VECTOR_DEVICE);
     }
 }
 
@@ -597,6 +621,7 @@ static const struct {
     { "intx-move", case_intx_move, false },
     { "kinds", case_kinds, false },
     { "both", case_both, false },
+    { "msi-number", case_msi_number, false },
     { "cpus", case_cpus, false },
     { "msix-cpus", case_msix_cpus, false },
     { "reboot", case_reboot, false },
