@@ -44,6 +44,7 @@ WARNINGS = ['-Wall', '-Wextra', '-Werror']
 BOOT_DEADLINE = 60
 PROBE_DEADLINE = 20
 MANY = 1000             # as in cases.c
+NR_EJECTS = 30          # likewise
 MEMORY = ['-m', '64M',
           '-object', 'memory-backend-memfd,id=mem,size=64M,share=on']
 BOARD = ['-bios', 'qboot.rom', '-nodefaults', '-no-user-config']
@@ -235,6 +236,32 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
                     for m in RECORD.finditer(server.log_text())]
         return Outcome(lines, messages,
                        Path(trace).read_text(encoding='utf8'))
+
+    def eject_many(self):
+        """The guest ejects the device, whenever it is plugged."""
+        server = self.start_device()
+        console = self.log_file('guest-console.log')
+        self.logs += [console, self.log_file('guest.log')]
+        vm = self.get_vm(name='guest')
+        vm.set_machine(f'{self.board},memory-backend=mem')
+        vm.add_args('-S', '-accel', self.accel, '-smp', '3', *MEMORY, *BOARD,
+                    '-serial', f'file:{console}', '-kernel', str(self.guest),
+                    '-append', 'msix-eject', '-action', 'shutdown=pause')
+        vm.launch()
+        vm.cmd('cont')
+        for _ in range(NR_EJECTS):
+            vm.cmd('device_add', driver='vfio-user-pci', id='dev', addr='5',
+                   socket=server.socket)
+            wait_until(lambda: all(child['name'] != 'dev' for child in vm.cmd(
+                           'qom-list', path='/machine/peripheral')),
+                       BOOT_DEADLINE, 'the guest ejects the device')
+        wait_until(lambda: vm.cmd('query-status')['status'] == 'shutdown',
+                   BOOT_DEADLINE, 'the guest ends')
+        vm.shutdown()
+        lines = Path(console).read_text(encoding='ascii').splitlines()
+        self.assertEqual([line for line in lines if line[:3] != 'ok '],
+                         ['end'])
+        self.assertEqual(lines.count('ok ejected'), NR_EJECTS)
 
     def interrupts(self):
         """What the monitor says of each kind: how many, and KVM's."""
@@ -473,6 +500,10 @@ class VFIOUserKVMPc(VFIOUserFlatGuestTest):
         left = self.run_guest('reboot')
         self.assertEqual(left.lines.count('reboot'), 3)
 
+    def test_msix_eject(self):
+        """Accesses to the MSI-X table that are late find it gone."""
+        self.eject_many()
+
 
 class VFIOUserKVMSplit(VFIOUserFlatGuestTest):
     """I/O APIC in QEMU: EOI comes by another way.
@@ -551,6 +582,17 @@ class VFIOUserFlatTCG(VFIOUserFlatGuestTest):
         """Four boots: each finds the device reset, and its interrupts."""
         left = self.run_guest('reboot')
         self.assertEqual(left.lines.count('reboot'), 3)
+
+
+class VFIOUserFlatTCGPc(VFIOUserFlatGuestTest):
+    """The board whose guest ejects."""
+
+    accel = 'tcg'
+    board = 'pc'
+
+    def test_msix_eject(self):
+        """Accesses to the MSI-X table that are late find it gone."""
+        self.eject_many()
 
 
 if __name__ == '__main__':

@@ -563,6 +563,62 @@ static void case_msix_cpus(void)
     check("no other interrupt", interrupts_all(), 12);
 }
 
+/* --- Unplug --- */
+
+#define EJECT_PORT              0xae08      /* of pc */
+#define NR_EJECTS               30
+
+static volatile uint32_t cpu_turns[MAX_CPUS];
+
+static bool device_found(const void *opaque)
+{
+    (void)opaque;
+    return pci_find(KT_VENDOR, KT_DEVICE, &dev);
+}
+
+static void cpu_use_table(uint32_t cpu)
+{
+    for (;;) {
+        uint32_t table = dev.bar[KT_MSIX_BAR] + KT_MSIX_TABLE;
+        uint32_t pending = dev.bar[KT_MSIX_BAR] + KT_MSIX_PBA;
+
+        read32(table);
+        read32(pending);
+        write32(table + 8, VECTOR_DEVICE);
+        cpu_turns[cpu]++;
+        asm volatile("pause");
+    }
+}
+
+static bool cpus_go_on(const void *opaque)
+{
+    const uint32_t *since = opaque;
+
+    return cpu_turns[1] > since[0] + MANY && cpu_turns[2] > since[1] + MANY;
+}
+
+static void check_cpus_go_on(const char *name)
+{
+    uint32_t since[] = { cpu_turns[1], cpu_turns[2] };
+
+    check(name, poll_until(cpus_go_on, since), true);
+}
+
+/*
+ * Two CPUs use the MSI-X table without end while the device is ejected: who is
+ * about to access it then does so when it has gone. The test plugs it again.
+ */
+static void case_msix_eject(void)
+{
+    cpus_start(cpu_use_table, 2);
+    for (unsigned i = 0; i < NR_EJECTS; i++) {
+        check("plugged", poll_until(device_found, &dev), true);
+        check_cpus_go_on("with the device");
+        out32(EJECT_PORT, 1u << ((dev.address >> 11) & 31));
+        check_cpus_go_on("ejected");
+    }
+}
+
 /* --- Reset --- */
 
 /* The memory BAR is not cleared by a reset: it counts boots and resets. */
@@ -624,6 +680,7 @@ static const struct {
     { "msi-number", case_msi_number, false },
     { "cpus", case_cpus, false },
     { "msix-cpus", case_msix_cpus, false },
+    { "msix-eject", case_msix_eject, true },
     { "reboot", case_reboot, false },
 };
 
