@@ -12,8 +12,7 @@ from pathlib import Path
 import shutil
 import subprocess
 
-from vfio_user_case import REPOSITORY
-
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SOURCES = REPOSITORY / 'tests' / 'torture' / 'guest'
 PARTS = REPOSITORY / 'tests' / 'functional' / 'kvm-guest'
 SERVER = REPOSITORY / 'tests' / 'server'
