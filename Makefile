@@ -30,6 +30,9 @@ help:
 #: make fuzz           fuzz the client with libFuzzer; FUZZ_SECONDS=N each
 #: make soak           random things happen to a guest; SOAK_HOURS=1 or
 #:                     SOAK_MINUTES=N, SOAK_SEED=N for an old one again
+#: make torture        a guest, its server and its operator do the worst they
+#:                     can; TORTURE_MINUTES=N (60), TORTURE_SEED=N to begin
+#:                     with, TORTURE_ARGS="--runs 1 --machine pc --accel kvm"
 #: make coverage       unit, qtest and some functional tests, with gcov
 #: make bench          measure; build/bench/results.json and results.svg
 #: make docs           the documentation as HTML
@@ -81,6 +84,11 @@ soak: setup configured guest
 	@SOAK_HOURS="$(SOAK_HOURS)" SOAK_MINUTES="$(SOAK_MINUTES)" \
 	    SOAK_SEED="$(SOAK_SEED)" tests/soak/run.sh $(B)
 
+torture: setup configured
+	@scripts/check.sh build $(B)
+	@TORTURE_MINUTES="$(TORTURE_MINUTES)" TORTURE_SEED="$(TORTURE_SEED)" \
+	    tests/torture/run.sh $(B) $(TORTURE_ARGS)
+
 coverage: setup configured
 	@scripts/setup.sh install cover
 	@scripts/coverage.sh
@@ -124,4 +132,5 @@ distclean:
 .PHONY: all help setup guest configured check check-unit check-qtest \
 	check-functional check-interop check-overlay check-fuzz check-san \
 	check-vfio check-qemu check-fresh \
-	fuzz soak coverage demo bench docs install deb check-deb clean distclean
+	fuzz soak torture coverage demo bench docs install deb check-deb \
+	clean distclean

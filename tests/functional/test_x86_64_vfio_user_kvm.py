@@ -44,6 +44,7 @@ WARNINGS = ['-Wall', '-Wextra', '-Werror']
 BOOT_DEADLINE = 60
 PROBE_DEADLINE = 20
 MANY = 1000             # as in cases.c
+NR_EJECTS = 30          # likewise
 MEMORY = ['-m', '64M',
           '-object', 'memory-backend-memfd,id=mem,size=64M,share=on']
 BOARD = ['-bios', 'qboot.rom', '-nodefaults', '-no-user-config']
@@ -236,6 +237,32 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
         return Outcome(lines, messages,
                        Path(trace).read_text(encoding='utf8'))
 
+    def eject_many(self):
+        """The guest ejects the device, whenever it is plugged."""
+        server = self.start_device()
+        console = self.log_file('guest-console.log')
+        self.logs += [console, self.log_file('guest.log')]
+        vm = self.get_vm(name='guest')
+        vm.set_machine(f'{self.board},memory-backend=mem')
+        vm.add_args('-S', '-accel', self.accel, '-smp', '3', *MEMORY, *BOARD,
+                    '-serial', f'file:{console}', '-kernel', str(self.guest),
+                    '-append', 'msix-eject', '-action', 'shutdown=pause')
+        vm.launch()
+        vm.cmd('cont')
+        for _ in range(NR_EJECTS):
+            vm.cmd('device_add', driver='vfio-user-pci', id='dev', addr='5',
+                   socket=server.socket)
+            wait_until(lambda: all(child['name'] != 'dev' for child in vm.cmd(
+                           'qom-list', path='/machine/peripheral')),
+                       BOOT_DEADLINE, 'the guest ejects the device')
+        wait_until(lambda: vm.cmd('query-status')['status'] == 'shutdown',
+                   BOOT_DEADLINE, 'the guest ends')
+        vm.shutdown()
+        lines = Path(console).read_text(encoding='ascii').splitlines()
+        self.assertEqual([line for line in lines if line[:3] != 'ok '],
+                         ['end'])
+        self.assertEqual(lines.count('ok ejected'), NR_EJECTS)
+
     def interrupts(self):
         """What the monitor says of each kind: how many, and KVM's."""
         return {i['type']: (i['assigned'], i['irqfds'])
@@ -420,6 +447,24 @@ class VFIOUserKVM(VFIOUserFlatGuestTest):
         self.assertEqual(left.events('vfio_intx_interrupt'), 0)
         self.check_never_unmapped(left)
 
+    def test_both(self):
+        """MSI and MSI-X switched in each order: MSI-X where both are on."""
+        left = self.run_guest('both')
+        self.assertEqual(left.events('vfio_msi_interrupt'), 0)
+        self.check_never_unmapped(left)
+
+    def test_msi_number(self):
+        """The number of vectors changes while MSI is on."""
+        left = self.run_guest('msi-number')
+        self.assertEqual(left.events('vfio_msi_interrupt'), 0)
+        self.assertEqual([m.fds for m in left.set_irqs(MSI, TRIGGER)
+                          if m.fds], [4, 1, 4, 2, 1, 2, 4, 1])
+
+    def test_msi_number_handler(self):
+        """The same where the interrupts pass through our process."""
+        left = self.run_guest('msi-number', **{'x-no-kvm-msi': 'on'})
+        self.assertGreater(left.events('vfio_msi_interrupt'), 0)
+
     def test_four_cpus(self):
         """Four CPUs on one device, each gets its own answers."""
         self.check_four_cpus(self.run_guest('cpus', '-smp', '4'))
@@ -459,6 +504,10 @@ class VFIOUserKVMPc(VFIOUserFlatGuestTest):
         """Four boots, each with its interrupts."""
         left = self.run_guest('reboot')
         self.assertEqual(left.lines.count('reboot'), 3)
+
+    def test_msix_eject(self):
+        """Accesses to the MSI-X table that are late find it gone."""
+        self.eject_many()
 
 
 class VFIOUserKVMSplit(VFIOUserFlatGuestTest):
@@ -522,6 +571,14 @@ class VFIOUserFlatTCG(VFIOUserFlatGuestTest):
         left = self.run_guest('kinds')
         self.assertEqual(left.events('vfio_msi_interrupt'), 25)
 
+    def test_both(self):
+        """MSI and MSI-X switched in each order: MSI-X where both are on."""
+        self.run_guest('both')
+
+    def test_msi_number(self):
+        """The number of vectors changes while MSI is on."""
+        self.run_guest('msi-number')
+
     def test_four_cpus(self):
         """Four CPUs on one device, each gets its own answers."""
         self.check_four_cpus(self.run_guest('cpus', '-smp', '4'))
@@ -530,6 +587,17 @@ class VFIOUserFlatTCG(VFIOUserFlatGuestTest):
         """Four boots: each finds the device reset, and its interrupts."""
         left = self.run_guest('reboot')
         self.assertEqual(left.lines.count('reboot'), 3)
+
+
+class VFIOUserFlatTCGPc(VFIOUserFlatGuestTest):
+    """The board whose guest ejects."""
+
+    accel = 'tcg'
+    board = 'pc'
+
+    def test_msix_eject(self):
+        """Accesses to the MSI-X table that are late find it gone."""
+        self.eject_many()
 
 
 if __name__ == '__main__':

@@ -125,6 +125,13 @@ EXPECTED_10_2 = COMMON + [
      for name in ('device.c', 'display.c', 'igd.c', 'migration-multifd.c',
                   'migration.c', 'pci-quirks.c', 'pci.c', 'region.c')]
 
+# Patches to hw/vfio for every device, in the order of the series. What they
+# change can be met only by a guest that ended QEMU without them.
+FIXES = [
+    '0012-vfio-pci-choose-the-interrupt-type-by-both-bits.patch',
+    '0013-vfio-pci-follow-the-number-of-msi-vectors.patch',
+]
+
 LISTS = {
     '10.0': (FILES_10_0, EXPECTED_10_0),
     '10.2': (FILES_10_2, EXPECTED_10_2),

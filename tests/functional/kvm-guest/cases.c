@@ -460,6 +460,85 @@ static void case_kinds(void)
     }
 }
 
+/* --- MSI and MSI-X at once, and their numbers --- */
+
+#define NR_TOGGLES              5
+
+/* As devices do it that have both: MSI-X where both are on. */
+static void check_chosen(bool msi, bool msix)
+{
+    if (msix) {
+        check_raise("MSI-X", IRQ_MSIX | 9, VECTOR_DEVICE + 9);
+        set_reg(KT_RAISE, IRQ_MSI);
+        check("no MSI then", !!reg(KT_RAISED), true);
+    } else if (msi) {
+        check_raise("MSI", IRQ_MSI | 1, VECTOR_DEVICE + 1);
+        set_reg(KT_RAISE, IRQ_MSIX | 9);
+        check("no MSI-X then", !!reg(KT_RAISED), true);
+    } else {
+        check_causes("INTx", 3, 0, 2);
+    }
+}
+
+static void msi_switch(unsigned nr)
+{
+    uint8_t order = 0;
+
+    while (1u << order < nr) {
+        order++;
+    }
+    pci_write16(&dev, pci_capability(&dev, 0x05) + 2,
+                nr ? order << 4 | 1 : 0);
+}
+
+/* Each order in which a guest can switch them on and off, five times. */
+static void case_both(void)
+{
+    bool msi = false, msix = false;
+
+    intx_handler = handle_intx;
+    ioapic_route(pci_intx_route(&dev, 0), VECTOR_INTX);
+    msix_set_all(false);
+    msi_enable(&dev, KT_NR_MSI, VECTOR_DEVICE);
+    msi_disable(&dev);
+    for (unsigned order = 0; order < 1u << NR_TOGGLES; order++) {
+        for (unsigned i = 0; i < NR_TOGGLES; i++) {
+            if (order >> i & 1) {
+                msix = !msix;
+                msix_enable(&dev, msix);
+            } else {
+                msi = !msi;
+                msi_switch(msi ? KT_NR_MSI : 0);
+            }
+            check_chosen(msi, msix);
+        }
+    }
+}
+
+/* MSI is on all the time. */
+static void case_msi_number(void)
+{
+    static const uint8_t numbers[] = { 1, 4, 2, 1, 2, 4, 1 };
+
+    msi_enable(&dev, KT_NR_MSI, VECTOR_DEVICE);
+    for (unsigned i = 0; i < sizeof(numbers); i++) {
+        msi_switch(numbers[i]);
+        for (unsigned nr = 0; nr < KT_NR_MSI; nr++) {
+            if (nr < numbers[i]) {
+                check_raise("vector", IRQ_MSI | nr, VECTOR_DEVICE + nr);
+            } else {
+                set_reg(KT_RAISE, IRQ_MSI | nr);
+                check("beyond the number", !!reg(KT_RAISED), true);
+            }
+        }
+        /* With another message, in as many vectors as there are now. */
+        msi_set_vector(&dev, VECTOR_DEVICE + 8);
+        check_raise("moved", IRQ_MSI | (numbers[i] - 1),
+                    VECTOR_DEVICE + 8 + numbers[i] - 1);
+        msi_set_vector(&dev, VECTOR_DEVICE);
+    }
+}
+
 /* --- Several CPUs --- */
 
 static volatile uint32_t cpu_bad[MAX_CPUS];
@@ -512,6 +591,62 @@ static void case_msix_cpus(void)
     }
     cpus_stop = true;
     check("no other interrupt", interrupts_all(), 12);
+}
+
+/* --- Unplug --- */
+
+#define EJECT_PORT              0xae08      /* of pc */
+#define NR_EJECTS               30
+
+static volatile uint32_t cpu_turns[MAX_CPUS];
+
+static bool device_found(const void *opaque)
+{
+    (void)opaque;
+    return pci_find(KT_VENDOR, KT_DEVICE, &dev);
+}
+
+static void cpu_use_table(uint32_t cpu)
+{
+    for (;;) {
+        uint32_t table = dev.bar[KT_MSIX_BAR] + KT_MSIX_TABLE;
+        uint32_t pending = dev.bar[KT_MSIX_BAR] + KT_MSIX_PBA;
+
+        read32(table);
+        read32(pending);
+        write32(table + 8, VECTOR_DEVICE);
+        cpu_turns[cpu]++;
+        asm volatile("pause");
+    }
+}
+
+static bool cpus_go_on(const void *opaque)
+{
+    const uint32_t *since = opaque;
+
+    return cpu_turns[1] > since[0] + MANY && cpu_turns[2] > since[1] + MANY;
+}
+
+static void check_cpus_go_on(const char *name)
+{
+    uint32_t since[] = { cpu_turns[1], cpu_turns[2] };
+
+    check(name, poll_until(cpus_go_on, since), true);
+}
+
+/*
+ * Two CPUs use the MSI-X table without end while the device is ejected: who is
+ * about to access it then does so when it has gone. The test plugs it again.
+ */
+static void case_msix_eject(void)
+{
+    cpus_start(cpu_use_table, 2);
+    for (unsigned i = 0; i < NR_EJECTS; i++) {
+        check("plugged", poll_until(device_found, &dev), true);
+        check_cpus_go_on("with the device");
+        out32(EJECT_PORT, 1u << ((dev.address >> 11) & 31));
+        check_cpus_go_on("ejected");
+    }
 }
 
 /* --- Reset --- */
@@ -572,8 +707,11 @@ static const struct {
     { "intx-disable", case_intx_disable, false },
     { "intx-move", case_intx_move, false },
     { "kinds", case_kinds, false },
+    { "both", case_both, false },
+    { "msi-number", case_msi_number, false },
     { "cpus", case_cpus, false },
     { "msix-cpus", case_msix_cpus, false },
+    { "msix-eject", case_msix_eject, true },
     { "reboot", case_reboot, false },
 };
 

@@ -159,6 +159,8 @@ void msix_send_to(const PCIDevice *dev, unsigned nr, uint32_t cpu);
 bool msix_pending(const PCIDevice *dev, unsigned nr);
 /* @nr vectors, a power of two, from @vector on. */
 void msi_enable(const PCIDevice *dev, unsigned nr, uint8_t vector);
+/* The first of them; MSI may be on. */
+void msi_set_vector(const PCIDevice *dev, uint8_t vector);
 void msi_disable(const PCIDevice *dev);
 
 #endif /* TESTS_KVM_GUEST_H */

@@ -208,6 +208,18 @@ bool msix_pending(const PCIDevice *dev, unsigned nr)
     return word >> nr % 32 & 1;
 }
 
+void msi_set_vector(const PCIDevice *dev, uint8_t vector)
+{
+    uint8_t cap = pci_capability(dev, 0x05);
+
+    if (pci_read16(dev, cap + MSI_CONTROL) & 0x80) {
+        pci_write32(dev, cap + MSI_ADDRESS + 4, 0);
+        pci_write16(dev, cap + MSI_DATA_64, vector);
+    } else {
+        pci_write16(dev, cap + MSI_ADDRESS + 4, vector);
+    }
+}
+
 void msi_enable(const PCIDevice *dev, unsigned nr, uint8_t vector)
 {
     uint8_t cap = pci_capability(dev, 0x05);
@@ -217,12 +229,7 @@ void msi_enable(const PCIDevice *dev, unsigned nr, uint8_t vector)
         order++;
     }
     pci_write32(dev, cap + MSI_ADDRESS, LAPIC_BASE | cpu_number() << 12);
-    if (pci_read16(dev, cap + MSI_CONTROL) & 0x80) {
-        pci_write32(dev, cap + MSI_ADDRESS + 4, 0);
-        pci_write16(dev, cap + MSI_DATA_64, vector);
-    } else {
-        pci_write16(dev, cap + MSI_ADDRESS + 4, vector);
-    }
+    msi_set_vector(dev, vector);
     pci_write16(dev, cap + MSI_CONTROL, order << 4 | 1);
 }
 
