@@ -33,8 +33,6 @@ static VFIOPCIDevice *vfio_user_replay_pci(VFIODevice *vbasedev)
     return container_of(vbasedev, VFIOPCIDevice, vbasedev);
 }
 
-}
-
 /* Steps ---------------------------------------------------------------------------- */
 
 /* All that was sent was handled: any answer tells. */

@@ -50,6 +50,11 @@ bool runstate_check(RunState state)
     g_assert_not_reached();
 }
 
+bool runstate_is_running(void)
+{
+    return true;
+}
+
 int migrate_add_blocker_internal(Error **reasonp, Error **errp)
 {
     g_assert_not_reached();
