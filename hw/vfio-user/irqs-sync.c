@@ -44,7 +44,7 @@
 /* On their way at once */
 #define VFIO_USER_IRQS_MAX_ON_WAY   16
 /* From so many on, one about each vector */
-#define VFIO_USER_IRQS_KEEPS_UP     1
+#define VFIO_USER_IRQS_KEEPS_UP     8
 #define VFIO_USER_IRQS_MAX_LOST     4
 
 /**

@@ -93,7 +93,7 @@ def expect(value):
 
 
 def await_word(addr, value, most=0):
-    """Wait for a word in memory."""
+    """Wait for a word in memory; without an end also for a later one."""
     return f'u:{addr:x}:{value:x}:{most:x}'
 
 

@@ -147,10 +147,11 @@ static void cpu_expect(CPU *cpu, uint32_t wanted)
     }
 }
 
+/* @most: how often; 0: until it is there, or a counter is past it. */
 static bool cpu_look(const volatile uint32_t *at, uint32_t value, uint32_t most)
 {
     for (uint32_t i = 0; !most || i < most; i++) {
-        if (*at == value) {
+        if (*at == value || (!most && (int32_t)(*at - value) > 0)) {
             return true;
         }
         asm volatile("pause");
