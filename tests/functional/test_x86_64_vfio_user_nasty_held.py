@@ -7,6 +7,7 @@ meanwhile is done, whatever it asks of the vCPUs, and the access that is held
 ends with what the server that returns says.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -28,7 +29,8 @@ ACROSS = FREE + 0xffe
 # Another device, and the two places of its BAR
 OTHER_SLOT, OTHER_BAR = 7, 6
 EDU = ['-device', f'edu,id=other,addr={OTHER_SLOT}']
-MOVES = (4000, 100000)
+# The longer ones by hand: as many as this says
+MOVES = (1000, int(os.environ.get('VFIO_USER_NASTY_MOVES', 4000)))
 MOST_GROWTH = 64 * MIB
 SINGLE = ['-accel', 'tcg,thread=single']
 
