@@ -312,12 +312,13 @@ static void vfio_user_device_probe(VFIOUserDevice *udev)
     vfio_user_conn_submit(udev->conn, &p->req);
 }
 
-/*
- * Wait with the BQL. A server that has lost one reply answers the probe behind it, and
- * is not stuck. Up to 8 bytes.
- */
-static int vfio_user_device_call_nested(VFIOUserDevice *udev,
-                                        VFIOUserRegionMsg *msg)
+void vfio_user_device_stuck(VFIOUserDevice *udev)
+{
+    vfio_user_conn_set_stuck(udev->conn);
+    vfio_user_device_probe(udev);
+}
+
+int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req)
 {
     VFIOUserConn *conn = udev->conn;
     int64_t half = udev->timeout_ms * (int64_t)500;
@@ -325,13 +326,18 @@ static int vfio_user_device_call_nested(VFIOUserDevice *udev,
     if (vfio_user_conn_stuck(conn)) {
         return -ETIMEDOUT;
     }
-    vfio_user_conn_submit(conn, &msg->req);
-    if (!vfio_user_conn_wait_until(conn, &msg->req,
-                                   g_get_monotonic_time() + half)) {
-        vfio_user_conn_set_stuck(conn);
-        vfio_user_device_probe(udev);
-        vfio_user_conn_wait(conn, &msg->req);
+    vfio_user_conn_submit(conn, req);
+    if (!vfio_user_conn_wait_until(conn, req, g_get_monotonic_time() + half)) {
+        vfio_user_device_stuck(udev);
+        vfio_user_conn_wait(conn, req);
     }
+    return req->ret;
+}
+
+static int vfio_user_device_call_nested(VFIOUserDevice *udev,
+                                        VFIOUserRegionMsg *msg)
+{
+    msg->req.ret = vfio_user_device_call_once(udev, &msg->req);
     return vfio_user_region_msg_result(udev, msg);
 }
 
@@ -392,7 +398,7 @@ static int vfio_user_device_write_region(VFIOUserDevice *udev, unsigned region,
         int ret = vfio_user_device_post(udev, region, off, buf, len, 0, 0);
 
         if (ret == -ETIMEDOUT) {
-            vfio_user_conn_set_stuck(udev->conn);
+            vfio_user_device_stuck(udev);
         }
         return ret;
     }

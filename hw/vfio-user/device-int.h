@@ -37,6 +37,18 @@ int vfio_user_device_post(VFIOUserDevice *udev, unsigned region, uint64_t off,
                           const void *buf, size_t len, unsigned life,
                           unsigned timeout_ms);
 
+/**
+ * vfio_user_device_call_once: a command whose caller holds the BQL
+ *
+ * Waits for x-msg-timeout-ms, unless a server that let such a wait expire has said
+ * nothing since. One that has lost this reply only answers a probe behind it, for which
+ * it has half of the time. Returns 0 or -errno as VFIOUserRequest.ret. BQL.
+ */
+int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req);
+
+/* The server has not answered in time; ask it for anything. Never waits. */
+void vfio_user_device_stuck(VFIOUserDevice *udev);
+
 /* Whether writes to a region are posted. Any thread. */
 bool vfio_user_device_is_posted(VFIOUserDevice *udev, unsigned region);
 

@@ -147,17 +147,13 @@ static void vfio_user_device_reset_later(VFIOUserDevice *udev)
  */
 static int vfio_user_device_call_reset(VFIOUserDevice *udev)
 {
-    bool runs = runstate_is_running();
-    VFIOUserRequest req = {
-        .command = VFIO_USER_DEVICE_RESET,
-        .timeout_ms = runs ? 0 : vfio_user_migration_timeout(udev),
-    };
-    int ret = vfio_user_conn_call(udev->conn, &req);
+    VFIOUserRequest req = { .command = VFIO_USER_DEVICE_RESET };
 
-    if (ret == -ETIMEDOUT && runs) {
-        vfio_user_conn_set_stuck(udev->conn);
+    if (runstate_is_running()) {
+        return vfio_user_device_call_once(udev, &req);
     }
-    return ret;
+    req.timeout_ms = vfio_user_migration_timeout(udev);
+    return vfio_user_conn_call(udev->conn, &req);
 }
 
 static int vfio_user_device_reset(VFIOUserDevice *udev)

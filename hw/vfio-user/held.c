@@ -606,7 +606,7 @@ static void vfio_user_owed_wait(CPUState *cpu, VFIOUserOwed *owed)
         now = g_get_monotonic_time();
     }
     if (!paid && now >= deadline) {
-        vfio_user_conn_set_stuck(conn);
+        vfio_user_device_stuck(udev);
         /* What is lost is said again. */
         vfio_user_irqs_sync(udev);
     }

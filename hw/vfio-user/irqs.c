@@ -254,8 +254,10 @@ static void vfio_user_irqs_look_at_command(VFIOUserDevice *udev)
     if (udev->vbasedev) {
         VFIOPCIDevice *vdev = container_of(udev->vbasedev, VFIOPCIDevice,
                                            vbasedev);
+        /* The parent comes first; a checked cast wants a whole object. */
+        const PCIDevice *pdev = (PCIDevice *)vdev;
 
-        off = pci_get_word(vdev->pdev.config + PCI_COMMAND) &
+        off = pci_get_word(pdev->config + PCI_COMMAND) &
               PCI_COMMAND_INTX_DISABLE;
     }
     QEMU_LOCK_GUARD(&st->lock);

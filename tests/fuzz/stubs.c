@@ -45,11 +45,6 @@ void qemu_register_reset(QEMUResetHandler *func, void *opaque)
 
 bool kvm_allowed;
 
-bool runstate_check(RunState state)
-{
-    g_assert_not_reached();
-}
-
 bool runstate_is_running(void)
 {
     return true;

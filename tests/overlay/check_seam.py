@@ -15,6 +15,7 @@ test_seam.py runs this; by hand: check_seam.py [STAGED-TREE [PRISTINE-TREE]]
 """
 
 import difflib
+import glob
 import os
 import re
 import shutil
@@ -235,8 +236,10 @@ def without_fixes(staged, files, where):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.copyfile(os.path.join(staged, f), path)
     for fix in reversed(FIXES):
-        subprocess.run(['patch', '-R', '-p1', '-s', '-i',
-                        os.path.join(patches, fix)], cwd=where, check=True)
+        # Without its number in the series
+        path, = glob.glob(os.path.join(patches, '????-' + fix))
+        subprocess.run(['patch', '-R', '-p1', '-s', '-i', path], cwd=where,
+                       check=True)
     return where
 
 

@@ -128,8 +128,9 @@ EXPECTED_10_2 = COMMON + [
 # Patches to hw/vfio for every device, in the order of the series. What they
 # change can be met only by a guest that ended QEMU without them.
 FIXES = [
-    '0012-vfio-pci-choose-the-interrupt-type-by-both-bits.patch',
-    '0013-vfio-pci-follow-the-number-of-msi-vectors.patch',
+    'hw-vfio-bars-that-are-accessed-without-the-bql.patch',
+    'vfio-pci-choose-the-interrupt-type-by-both-bits.patch',
+    'vfio-pci-follow-the-number-of-msi-vectors.patch',
 ]
 
 LISTS = {

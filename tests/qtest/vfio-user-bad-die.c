@@ -224,6 +224,8 @@ static void check_not_reading(bool multiple)
     g_assert(full);
     bad_check_other(&b);
     ts_release(b.s);
+    /* It is not waited for again before it has said something. */
+    VUT_WAIT(qpci_io_readl(b.dev, b.bar, REG) != UINT32_MAX);
     bad_check_works(&b, 0x600d);
     bad_del(&b);
     bad_end(&b);
