@@ -441,6 +441,33 @@ VFIOUserRequest *vfio_user_conn_lose_pending_locked(VFIOUserConn *conn,
 }
 
 /*
+ * Those that found no slot for the time of a message: the server answers nothing. Noticed
+ * when another one comes, so that they do not become more and more.
+ */
+static void vfio_user_conn_expire_pending(VFIOUserConn *conn)
+{
+    VFIOUserRequest *late = NULL, *req;
+
+    if (QSIMPLEQ_EMPTY_ATOMIC(&conn->pending)) {
+        return;
+    }
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        while ((req = QSIMPLEQ_FIRST(&conn->pending)) &&
+               req->deadline <= g_get_monotonic_time()) {
+            QSIMPLEQ_REMOVE_HEAD(&conn->pending, pending);
+            vfio_user_conn_finish_locked(conn, req, -ETIMEDOUT);
+            req->next = late;
+            late = req;
+        }
+    }
+    while ((req = late)) {
+        late = req->next;
+        vfio_user_conn_drop_dups(req);
+        req->done(req);
+    }
+}
+
+/*
  * Take a slot or, if there is none, let whoever drives do it when there is one.
  * @slot is NULL then. Returns 0 or -EPIPE; -EAGAIN when its descriptors have to be
  * duplicated first.
@@ -474,7 +501,9 @@ static void vfio_user_conn_submit_done(VFIOUserConn *conn,
     int *dups;
     int ret;
 
+    vfio_user_conn_expire_pending(conn);
     req->state = VFIO_USER_REQUEST_PENDING;
+    req->deadline = vfio_user_conn_deadline(conn, req, get_clock());
     req->dups = NULL;
     ret = vfio_user_conn_enqueue(conn, req, &slot);
     if (ret == -EAGAIN) {

@@ -97,8 +97,8 @@ typedef enum VFIOUserRequestState {
  * @timeout_ms: from submission to reply; 0: the connection's default
  * @done: NULL, or called when there is an outcome, for a request that nobody
  *     waits for: from any thread, as VFIOUserConnOps' functions. It has no
- *     deadline, and @out is copied where the socket is full. @done may free the
- *     request.
+ *     deadline once it has a slot, and @out is copied where the socket is full. @done
+ *     may free the request.
  * @life: vfio_user_conn_life(), if the request is for that socket only: it fails
  *     with -EPIPE on another one. 0: whatever is there
  *

@@ -233,19 +233,6 @@ static void vfio_user_pci_enable_lockless(VFIOUserPCIDevice *dev)
     }
 }
 
-/*
- * hw/vfio reads the ROM when the guest first looks at it, all at once and with the
- * BQL. So somebody looks at it now.
- */
-static void vfio_user_pci_load_rom(VFIOUserPCIDevice *dev)
-{
-    MemoryRegion *rom = &PCI_DEVICE(dev)->rom;
-
-    if (rom->opaque == VFIO_PCI(dev)) {
-        rom->ops->read(rom->opaque, 0, 1);
-    }
-}
-
 static void vfio_user_pci_init_reconnect(VFIOUserPCIDevice *dev)
 {
     VFIOUserReconnectOptions opts = {
@@ -304,7 +291,6 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
     }
     vfio_user_pci_name_blocker(dev);
     vfio_user_pci_enable_lockless(dev);
-    vfio_user_pci_load_rom(dev);
     vfio_user_ioeventfd_init(&VFIO_PCI(dev)->vbasedev);
     vfio_user_aer_init(&dev->aer, VFIO_PCI(dev));
     if (VFIO_PCI(dev)->vbasedev.migration) {

@@ -289,6 +289,15 @@ static void test_descriptors(const void *data)
     bad_end(&b);
 }
 
+static bool is_lost_by_memory(BadTest *b)
+{
+    g_autofree char *log = NULL;
+
+    bad_switch_memory(b);
+    log = bad_log(b);
+    return strstr(log, "device lost");
+}
+
 /*
  * Changes of memory are not waited for at run time, but only so many can be
  * open: a server that answers none of them loses its device.
@@ -299,19 +308,12 @@ static void test_requests(const void *data)
         { .kind = TS_MOVE_DROP, .command = VFIO_USER_DMA_MAP, .index = -1 },
         { .kind = TS_MOVE_DROP, .command = VFIO_USER_DMA_UNMAP, .index = -1 },
     };
-    bool lost = false;
     BadTest b;
 
     begin_plugged(&b, BAD_IMPATIENT_MS);
     ts_add_move(b.s, &drop[0]);
     ts_add_move(b.s, &drop[1]);
-    for (unsigned i = 0; i < MAX_STEPS && !lost; i++) {
-        g_autofree char *log = NULL;
-
-        bad_switch_memory(&b);
-        log = bad_log(&b);
-        lost = strstr(log, "device lost");
-    }
+    VUT_WAIT(is_lost_by_memory(&b));
     bad_check_lost(&b, "device lost: DMA_*MAP *did not answer in time");
     bad_del(&b);
     bad_end(&b);
