@@ -72,6 +72,12 @@ static void hook(VFIOUserDevice *udev)
     qemu_cond_broadcast(&t->rig->cond);
 }
 
+/* The parent comes first, under whatever name. */
+static PCIDevice *test_pci(Test *t)
+{
+    return (PCIDevice *)&t->vdev;
+}
+
 static Test *test_new_with(unsigned max_fds, unsigned nr_msix)
 {
     Test *t = g_new0(Test, 1);
@@ -88,7 +94,7 @@ static Test *test_new_with(unsigned max_fds, unsigned nr_msix)
     t->udev.irqs[ERR].info.count = 1;
     t->udev.irqs[REQ].info.count = 1;
     t->udev.irqs_told = hook;
-    t->vdev.pdev.config = g_malloc0(256);
+    test_pci(t)->config = g_malloc0(256);
     t->udev.vbasedev = &t->vdev.vbasedev;
     vfio_user_irqs_init(&t->udev);
     the_test = t;
@@ -108,7 +114,7 @@ static void test_free(Test *t)
     vfio_user_conn_stop(rig->conn);
     vfio_user_irqs_free(&t->udev);
     rig_free(rig);
-    g_free(t->vdev.pdev.config);
+    g_free(test_pci(t)->config);
     g_free(t);
 }
 
@@ -820,7 +826,7 @@ static void test_eoi_no_mask(void)
 
 static void write_command(Test *t, uint16_t command)
 {
-    pci_set_word(t->vdev.pdev.config + PCI_COMMAND, command);
+    pci_set_word(test_pci(t)->config + PCI_COMMAND, command);
     vfio_user_irqs_command_written(&t->udev);
 }
 
