@@ -45,9 +45,6 @@ static int vfio_user_guest_lost(VFIOUserDevice *udev, const VFIOUserAccess *a,
 {
     switch (vfio_user_reconnect_fate(udev, life)) {
     case VFIO_USER_RETURN_WAIT:
-        if (h && h->busy && vfio_user_guest_is_late(h)) {
-            return -EPIPE;
-        }
         return vfio_user_guest_hold(udev, a, h, VFIO_USER_HELD_LINK, life);
     case VFIO_USER_RETURN_KEPT:
         return vfio_user_guest_try(udev, a, h);
@@ -177,8 +174,7 @@ bool vfio_user_guest_waits_for_link(VFIOUserDevice *udev,
     }
     h = vfio_user_held_find(udev, a);
     wait = vfio_user_device_link(udev) != VFIO_USER_LINK_UP &&
-           vfio_user_reconnect_fate(udev, life) == VFIO_USER_RETURN_WAIT &&
-           !(h && h->busy && vfio_user_guest_is_late(h));
+           vfio_user_reconnect_fate(udev, life) == VFIO_USER_RETURN_WAIT;
     if (wait) {
         vfio_user_held_hold(udev, h, a, VFIO_USER_HELD_LINK, life);
     } else if (h) {

@@ -248,20 +248,15 @@ static void vfio_user_held_unblock(VFIOUserHeld *h)
     if (h->blocks && !--list->nr_blocking) {
         migrate_del_blocker(&list->blocker);
     }
-    h->blocks = h->busy = false;
+    h->blocks = false;
 }
 
-/* See the head of this file. BQL. */
+/* The VM is stopped with the vCPU in the middle of the access. BQL. */
 static void vfio_user_held_block(VFIOUserHeld *h)
 {
     VFIOUserHeldList *list = &h->udev->held;
 
-    if (h->state == VFIO_USER_HELD_LINK && !kvm_enabled()) {
-        h->cpu->access.busy = false;
-        vfio_user_held_unblock(h);
-        return;
-    }
-    if (h->blocks || h->busy || runstate_check(RUN_STATE_SHUTDOWN)) {
+    if (h->blocks || !h->busy) {
         return;
     }
     if (!list->nr_blocking) {
@@ -269,19 +264,53 @@ static void vfio_user_held_block(VFIOUserHeld *h)
                    "server in the middle of an access; continue the VM and let "
                    "the server answer first", h->udev->name);
         if (migrate_add_blocker_internal(&list->blocker, NULL)) {
-            /* A server that is away has so long to come back. */
-            if (h->state == VFIO_USER_HELD_LINK) {
-                h->deadline = g_get_monotonic_time() +
-                              h->udev->timeout_ms * (int64_t)1000;
-            }
-            h->busy = h->cpu->access.busy = true;
+            return;
         }
     }
-    if (!h->busy) {
-        list->nr_blocking++;
-        h->blocks = true;
-    }
+    list->nr_blocking++;
+    h->blocks = true;
     trace_vfio_user_held_block(h->udev->name, h->blocks);
+}
+
+/* When QEMU ends, migration is gone before the vCPUs are. */
+static bool vfio_user_held_may_block(void)
+{
+    return !runstate_is_running() && !runstate_check(RUN_STATE_SHUTDOWN) &&
+           !runstate_check(RUN_STATE_FINISH_MIGRATE) &&
+           !runstate_check(RUN_STATE_SAVE_VM);
+}
+
+/*
+ * What the server was asked must not be asked again elsewhere: see the head of this
+ * file. An access that waits for a server was not made. BQL; the vCPU.
+ */
+static void vfio_user_held_set_busy(VFIOUserHeld *h)
+{
+    h->busy = h->state == VFIO_USER_HELD_ASKED;
+    h->cpu->access.busy = h->busy;
+    if (!h->busy) {
+        vfio_user_held_unblock(h);
+    } else if (vfio_user_held_may_block()) {
+        vfio_user_held_block(h);
+    }
+}
+
+static void vfio_user_held_vm_state(void *opaque, bool running, RunState state)
+{
+    VFIOUserDevice *udev;
+    VFIOUserHeld *h;
+    bool block = vfio_user_held_may_block();
+
+    QLIST_FOREACH(udev, &vfio_user_held_devices, held.next) {
+        QEMU_LOCK_GUARD(&udev->held.lock);
+        QTAILQ_FOREACH(h, &udev->held.list, next) {
+            if (block) {
+                vfio_user_held_block(h);
+            } else if (running) {
+                vfio_user_held_unblock(h);
+            }
+        }
+    }
 }
 
 /* The list --------------------------------------------------------------------- */
@@ -352,7 +381,7 @@ void vfio_user_held_end(VFIOUserHeld *h)
     if (h->blocks || h->busy) {
         BQL_LOCK_GUARD();
         if (h->busy) {
-            h->cpu->access.busy = false;
+            h->busy = h->cpu->access.busy = false;
             cpu_exit(h->cpu);
         }
         vfio_user_held_unblock(h);
@@ -421,7 +450,7 @@ static void vfio_user_held_set_timer(VFIOUserHeld *h)
 
     if (h->state == VFIO_USER_HELD_ROOM) {
         at = g_get_monotonic_time() + VFIO_USER_HELD_SHORT_US;
-    } else if (h->state == VFIO_USER_HELD_LINK && !h->busy) {
+    } else if (h->state == VFIO_USER_HELD_LINK) {
         return;
     }
     /* The same clock; nothing is early by the milliseconds' rounding. */
@@ -445,7 +474,7 @@ static void vfio_user_held_leave(VFIOUserHeld *h)
     }
     if (wait) {
         current_cpu->access.wait = true;
-        vfio_user_held_block(h);
+        vfio_user_held_set_busy(h);
         vfio_user_held_set_timer(h);
     }
 }
@@ -641,6 +670,7 @@ void vfio_user_held_init(VFIOUserDevice *udev)
     if (!vfio_user_held_registered) {
         vfio_user_held_registered = true;
         qemu_register_reset(vfio_user_held_reset, NULL);
+        qemu_add_vm_change_state_handler(vfio_user_held_vm_state, NULL);
     }
     udev->irqs_told = vfio_user_owed_irqs_told;
     udev->held.timer = timer_new_ms(QEMU_CLOCK_REALTIME, vfio_user_held_wake,

@@ -66,8 +66,8 @@ typedef enum VFIOUserHeldState {
  * @waiting: its vCPU is idle until it is woken
  *
  * Under the BQL:
- * @blocks: it counts among those that migration must wait for
- * @busy: migration has begun, so the vCPU must finish it before it stops
+ * @busy: the server was asked: the vCPU must finish it before its state is saved
+ * @blocks: the VM is stopped, and migration has to wait
  */
 typedef struct VFIOUserHeld {
     int refs;

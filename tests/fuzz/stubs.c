@@ -45,6 +45,12 @@ void qemu_register_reset(QEMUResetHandler *func, void *opaque)
 
 bool kvm_allowed;
 
+VMChangeStateEntry *
+qemu_add_vm_change_state_handler(VMChangeStateHandler *cb, void *opaque)
+{
+    g_assert_not_reached();
+}
+
 bool runstate_is_running(void)
 {
     return true;
