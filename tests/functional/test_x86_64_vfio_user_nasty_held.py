@@ -151,7 +151,9 @@ class VFIOUserHeld(VFIOUserHeldTest):
         self.open_ecam()
         self.do(write(ecam(OTHER_SLOT, COMMAND), COMMAND_ON, 2))
         before = self.resident()
-        for moves in MOVES:
+        # A move takes KVM tens of milliseconds where a nested one runs.
+        share = 20 if self.accel == 'kvm' else 1
+        for moves in (n // share for n in MOVES):
             # With a pause, in which QEMU's RCU thread has its turn: a guest
             # that has none outruns it with any device.
             self.run_cpu(2, *(step for place in (OTHER_BAR, OTHER_BAR + 1)
@@ -164,7 +166,7 @@ class VFIOUserHeld(VFIOUserHeldTest):
                 growth = self.resident() - before
                 self.doing = (f'CPU 1 is held and CPU 2 has moved a BAR '
                               f'{2 * now.cpus[2].turns} times')
-                self.assertLess(growth, MOST_GROWTH, 'what QEMU has grown by '
+                self.assertLess(growth, MOST_GROWTH // min(share, 4), 'what QEMU has grown by '
                                 f'while {self.doing}')
                 self.wait_turns(2, more=1)
         self.end()
