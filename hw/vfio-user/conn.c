@@ -26,7 +26,7 @@
 
 /* Slots -------------------------------------------------------------------- */
 
-static bool vfio_user_conn_has_slot(VFIOUserConn *conn, const void *key)
+static bool vfio_user_conn_has_slot(const VFIOUserConn *conn)
 {
     if (conn->lockstep) {
         return conn->nr_free == VFIO_USER_CONN_MAX_REQUESTS &&
@@ -38,7 +38,7 @@ static bool vfio_user_conn_has_slot(VFIOUserConn *conn, const void *key)
 /* Those that nobody waits for go first: they have no say in when they are sent. */
 static bool vfio_user_conn_may_claim(VFIOUserConn *conn, const void *key)
 {
-    return QSIMPLEQ_EMPTY(&conn->pending) && vfio_user_conn_has_slot(conn, key);
+    return QSIMPLEQ_EMPTY(&conn->pending) && vfio_user_conn_has_slot(conn);
 }
 
 /*
@@ -78,7 +78,7 @@ static void vfio_user_conn_check_overdue(VFIOUserConn *conn)
 bool vfio_user_conn_can_submit_locked(VFIOUserConn *conn)
 {
     return !QSIMPLEQ_EMPTY(&conn->pending) && !conn->failed &&
-           vfio_user_conn_has_slot(conn, conn);
+           vfio_user_conn_has_slot(conn);
 }
 
 static VFIOUserLatencyKind vfio_user_conn_kind(const VFIOUserRequest *req)
@@ -94,7 +94,7 @@ static VFIOUserConnSlot *vfio_user_conn_get_slot_locked(VFIOUserConn *conn,
 {
     VFIOUserConnSlot *slot;
 
-    if (!vfio_user_conn_has_slot(conn, conn)) {
+    if (!vfio_user_conn_has_slot(conn)) {
         return NULL;
     }
     slot = &conn->slots[conn->free_slots[--conn->nr_free]];
@@ -243,13 +243,20 @@ static VFIOUserConnSlot *vfio_user_conn_claim(VFIOUserConn *conn,
     return slot;
 }
 
-/* The driver is not in @req's memory, and will not come back to it. */
-static void vfio_user_conn_detach_locked(VFIOUserConn *conn,
-                                         VFIOUserRequest *req)
+/* The driver is not in @req's memory. */
+static void vfio_user_conn_wait_idle_locked(VFIOUserConn *conn,
+                                            const VFIOUserRequest *req)
 {
     while (conn->rx_busy && conn->rx.req == req) {
         qemu_cond_wait(&conn->rx_idle, &conn->lock);
     }
+}
+
+/* Nor will it come back to it. */
+static void vfio_user_conn_detach_locked(VFIOUserConn *conn,
+                                         VFIOUserRequest *req)
+{
+    vfio_user_conn_wait_idle_locked(conn, req);
     if (conn->rx.req == req) {
         conn->rx.req = NULL;
     }
@@ -278,9 +285,7 @@ static bool vfio_user_conn_sent_locked(VFIOUserConn *conn,
     bool receiving;
 
     if (unsent || conn->failed) {
-        while (conn->rx_busy && conn->rx.req == req) {
-            qemu_cond_wait(&conn->rx_idle, &conn->lock);
-        }
+        vfio_user_conn_wait_idle_locked(conn, req);
     }
     slot->sending = false;
     if (slot->replied) {
@@ -349,22 +354,6 @@ bool vfio_user_conn_submit_until(VFIOUserConn *conn, VFIOUserRequest *req,
 
 /* Requests that nobody waits for --------------------------------------------- */
 
-/* It has a slot, and room in the socket is made for it if there is none. */
-static void vfio_user_conn_send_later(VFIOUserConn *conn,
-                                      VFIOUserConnSlot *slot,
-                                      VFIOUserRequest *req)
-{
-    VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
-
-    vfio_user_conn_set_tx(&tx, slot->life, req, 0);
-    trace_vfio_user_conn_request(conn->name, req->id, req->command,
-                                 tx.header.size, req->nr_fds);
-    if (vfio_user_conn_sent(conn, slot, req,
-                            vfio_user_conn_tx_later(conn, &tx))) {
-        req->done(req);
-    }
-}
-
 static void vfio_user_conn_close_dups(int *dups, unsigned nr)
 {
     for (unsigned i = 0; dups && i < nr; i++) {
@@ -376,6 +365,28 @@ static void vfio_user_conn_close_dups(int *dups, unsigned nr)
 void vfio_user_conn_drop_dups(VFIOUserRequest *req)
 {
     vfio_user_conn_close_dups(g_steal_pointer(&req->dups), req->nr_fds);
+}
+
+/*
+ * It has a slot, and room in the socket is made for it if there is none. @req may
+ * be gone when it is out.
+ */
+static void vfio_user_conn_send_later(VFIOUserConn *conn,
+                                      VFIOUserConnSlot *slot,
+                                      VFIOUserRequest *req)
+{
+    int *dups = g_steal_pointer(&req->dups);
+    unsigned nr_dups = req->nr_fds;
+    VFIO_USER_UNINITIALIZED VFIOUserConnTx tx;
+
+    vfio_user_conn_set_tx(&tx, slot->life, req, 0);
+    trace_vfio_user_conn_request(conn->name, req->id, req->command,
+                                 tx.header.size, req->nr_fds);
+    if (vfio_user_conn_sent(conn, slot, req,
+                            vfio_user_conn_tx_later(conn, &tx))) {
+        req->done(req);
+    }
+    vfio_user_conn_close_dups(dups, nr_dups);
 }
 
 /* Its descriptors are the caller's, who goes on. Returns 0 or -errno. */
@@ -401,8 +412,6 @@ void vfio_user_conn_submit_pending(VFIOUserConn *conn)
     while (!QSIMPLEQ_EMPTY_ATOMIC(&conn->pending)) {
         VFIOUserConnSlot *slot;
         VFIOUserRequest *req;
-        unsigned nr_dups;
-        int *dups;
 
         WITH_QEMU_LOCK_GUARD(&conn->lock) {
             req = QSIMPLEQ_FIRST(&conn->pending);
@@ -419,10 +428,7 @@ void vfio_user_conn_submit_pending(VFIOUserConn *conn)
         if (!slot) {
             return;
         }
-        dups = g_steal_pointer(&req->dups);
-        nr_dups = req->nr_fds;
         vfio_user_conn_send_later(conn, slot, req);
-        vfio_user_conn_close_dups(dups, nr_dups);
     }
 }
 
@@ -497,8 +503,6 @@ static void vfio_user_conn_submit_done(VFIOUserConn *conn,
                                        VFIOUserRequest *req)
 {
     VFIOUserConnSlot *slot;
-    unsigned nr_dups;
-    int *dups;
     int ret;
 
     vfio_user_conn_expire_pending(conn);
@@ -512,20 +516,15 @@ static void vfio_user_conn_submit_done(VFIOUserConn *conn,
             ret = vfio_user_conn_enqueue(conn, req, &slot);
         }
     }
-    if (!ret && !slot) {
-        return;
-    }
-    dups = g_steal_pointer(&req->dups);
-    nr_dups = req->nr_fds;
     if (slot) {
         vfio_user_conn_send_later(conn, slot, req);
-    } else {
+    } else if (ret) {
         WITH_QEMU_LOCK_GUARD(&conn->lock) {
             vfio_user_conn_finish_locked(conn, req, ret);
         }
+        vfio_user_conn_drop_dups(req);
         req->done(req);
     }
-    vfio_user_conn_close_dups(dups, nr_dups);
 }
 
 void vfio_user_conn_submit(VFIOUserConn *conn, VFIOUserRequest *req)

@@ -11,7 +11,7 @@
  * realize. Afterwards a guest could make errors at will, so the access reads
  * all-ones or is dropped, as hardware that does not answer, and the log gets
  * one line: for a device that is gone the connection's report, for a request
- * that the server refused or left unanswered a warning a second at most.
+ * that the server refused or left unanswered a warning (ratelimit.c).
  *
  * Posted writes. A write to a memory BAR needs no reply: PCI posts it too. The
  * server handles commands in their order, so no later access by message
@@ -34,38 +34,6 @@
 #include "trace.h"
 
 /* Messages ----------------------------------------------------------------- */
-
-void vfio_user_region_msg_init(VFIOUserRegionMsg *msg, bool is_write,
-                               unsigned region, uint64_t off, void *buf,
-                               size_t len)
-{
-    msg->out = (struct vfio_user_region_rw) {
-        .offset = off, .region = region, .count = len,
-    };
-    msg->out_iov[0] = (struct iovec) { &msg->out, sizeof(msg->out) };
-    msg->out_iov[1] = (struct iovec) { buf, len };
-    msg->in_iov[0] = (struct iovec) { &msg->in, sizeof(msg->in) };
-    msg->in_iov[1] = (struct iovec) { buf, len };
-    msg->req = (VFIOUserRequest) {
-        .command = is_write ? VFIO_USER_REGION_WRITE : VFIO_USER_REGION_READ,
-        .out = msg->out_iov, .nr_out = is_write ? 2 : 1,
-        .in = msg->in_iov, .nr_in = is_write ? 1 : 2,
-    };
-}
-
-int vfio_user_region_msg_result(VFIOUserDevice *udev, VFIOUserRegionMsg *msg)
-{
-    bool is_write = msg->req.command == VFIO_USER_REGION_WRITE;
-    Error *err = NULL;
-
-    if (!msg->req.ret &&
-        !vfio_user_wire_check_region_rw(&msg->in, msg->req.in_len, &msg->out,
-                                        is_write, &err)) {
-        vfio_user_device_broke_protocol(udev, err);
-        return -EPIPE;
-    }
-    return msg->req.ret;
-}
 
 int vfio_user_device_post(VFIOUserDevice *udev, unsigned region, uint64_t off,
                           const void *buf, size_t len, unsigned life,
@@ -173,17 +141,11 @@ VFIOUserRegion *vfio_user_device_range(VFIOUserDevice *udev, off_t off,
     return region;
 }
 
-/*
- * An access failed after realize. The guest decides how often that happens, so
- * the log gets one line a second.
- */
+/* An access failed after realize. The guest decides how often that happens. */
 static void vfio_user_device_access_failed(VFIOUserDevice *udev,
                                            const char *what, off_t off,
                                            size_t len, int ret)
 {
-    int64_t now = g_get_monotonic_time() / 1000;
-    int64_t before = qatomic_read(&udev->complained_ms);
-
     if (ret == VFIO_USER_HELD_AGAIN) {
         return;
     }
@@ -191,15 +153,15 @@ static void vfio_user_device_access_failed(VFIOUserDevice *udev,
                                          VFIO_FILE_OFFSET_INDEX(off),
                                          off & VFIO_FILE_OFFSET_MASK, len,
                                          -ret);
-    if (ret == -EPIPE || now - before < 1000 ||
-        qatomic_cmpxchg(&udev->complained_ms, before, now) != before) {
+    if (ret == -EPIPE) {
         return;
     }
-    warn_report("vfio-user-pci %s: %s of %zu bytes at 0x%llx of region %" PRIu64
-                " failed: %s", udev->name, what, len,
-                off & VFIO_FILE_OFFSET_MASK, VFIO_FILE_OFFSET_INDEX(off),
-                ret == -ETIMEDOUT ? "the server did not answer in time"
-                                  : strerror(-ret));
+    vfio_user_warn_limited(&udev->access_said, "vfio-user-pci %s: %s of %zu "
+                           "bytes at 0x%llx of region %" PRIu64 " failed: %s",
+                           udev->name, what, len, off & VFIO_FILE_OFFSET_MASK,
+                           VFIO_FILE_OFFSET_INDEX(off), ret == -ETIMEDOUT ?
+                           "the server did not answer in time" :
+                           strerror(-ret));
 }
 
 /*
@@ -334,76 +296,54 @@ int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req)
     return req->ret;
 }
 
-static int vfio_user_device_call_nested(VFIOUserDevice *udev,
-                                        VFIOUserRegionMsg *msg)
+static int vfio_user_device_access_nested(VFIOUserDevice *udev,
+                                          const VFIOUserAccess *a)
 {
-    msg->req.ret = vfio_user_device_call_once(udev, &msg->req);
-    return vfio_user_region_msg_result(udev, msg);
-}
+    VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
+    int ret;
 
-static bool vfio_user_device_is_guests(VFIOUserDevice *udev, unsigned region,
-                                       size_t len)
-{
-    return vfio_user_held_is_direct() && udev->ready &&
-           len <= MIN(sizeof(uint64_t), udev->caps.max_data_xfer_size) &&
-           (!bql_locked() || (region == VFIO_USER_REGION_CONFIG &&
-                              udev->reads_config));
-}
-
-static int vfio_user_device_read_region(VFIOUserDevice *udev, unsigned region,
-                                        uint64_t off, void *buf, size_t len)
-{
-    VFIOUserAccess a = {
-        .region = region, .off = off, .buf = buf, .len = len,
-    };
-    VFIOUserRegionMsg msg;
-
-    if (vfio_user_device_is_guests(udev, region, len)) {
-        return vfio_user_guest_access(udev, &a);
-    }
-    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
-        return -EPIPE;
-    }
-    if (!vfio_user_device_is_nested(udev, len)) {
-        return vfio_user_device_read(udev, region, off, buf, len);
-    }
-    vfio_user_region_msg_init(&msg, false, region, off, buf, len);
-    return vfio_user_device_call_nested(udev, &msg);
-}
-
-static int vfio_user_device_write_region(VFIOUserDevice *udev, unsigned region,
-                                         uint64_t off, const void *buf,
-                                         size_t len)
-{
-    VFIOUserAccess a = {
-        .region = region, .off = off, .buf = (void *)buf, .len = len,
-        .is_write = true,
-    };
-    VFIOUserRegionMsg msg;
-
-    if (vfio_user_device_is_guests(udev, region, len)) {
-        return vfio_user_guest_access(udev, &a);
-    }
-    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
-        return -EPIPE;
-    }
-    if (!vfio_user_device_is_nested(udev, len)) {
-        return vfio_user_device_write(udev, region, off, buf, len);
-    }
-    if (vfio_user_conn_stuck(udev->conn)) {
-        vfio_user_device_write_later(udev, region, off, buf, len);
+    if (a->is_write && vfio_user_conn_stuck(udev->conn)) {
+        vfio_user_device_write_later(udev, a->region, a->off, a->buf, a->len);
         return 0;
     }
-    if (vfio_user_device_is_posted(udev, region)) {
-        int ret = vfio_user_device_post(udev, region, off, buf, len, 0, 0);
-
+    if (a->is_write && vfio_user_device_is_posted(udev, a->region)) {
+        ret = vfio_user_device_post(udev, a->region, a->off, a->buf, a->len,
+                                    0, 0);
         if (ret == -ETIMEDOUT) {
             vfio_user_device_stuck(udev);
         }
         return ret;
     }
-    vfio_user_region_msg_init(&msg, true, region, off, (void *)buf, len);
-    return vfio_user_device_call_nested(udev, &msg);
+    vfio_user_region_msg_init(&msg, a->is_write, a->region, a->off, a->buf,
+                              a->len);
+    msg.req.ret = vfio_user_device_call_once(udev, &msg.req);
+    return vfio_user_region_msg_result(udev, &msg);
+}
+
+static bool vfio_user_device_is_guests(VFIOUserDevice *udev,
+                                       const VFIOUserAccess *a)
+{
+    return vfio_user_held_is_direct() && udev->ready &&
+           a->len <= MIN(sizeof(uint64_t), udev->caps.max_data_xfer_size) &&
+           (!bql_locked() || (a->region == VFIO_USER_REGION_CONFIG &&
+                              udev->reads_config));
+}
+
+static int vfio_user_device_access(VFIOUserDevice *udev,
+                                   const VFIOUserAccess *a)
+{
+    if (vfio_user_device_is_guests(udev, a)) {
+        return vfio_user_guest_access(udev, a);
+    }
+    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
+        return -EPIPE;
+    }
+    if (vfio_user_device_is_nested(udev, a->len)) {
+        return vfio_user_device_access_nested(udev, a);
+    }
+    return a->is_write ?
+           vfio_user_device_write(udev, a->region, a->off, a->buf, a->len) :
+           vfio_user_device_read(udev, a->region, a->off, a->buf, a->len);
 }
 
 /*
@@ -438,9 +378,10 @@ ssize_t vfio_user_device_pread(VFIODevice *vbasedev, void *buf,
         memcpy(buf, udev->config + (off & VFIO_FILE_OFFSET_MASK), len);
         ret = 0;
     } else {
-        ret = vfio_user_device_read_region(udev, VFIO_FILE_OFFSET_INDEX(off),
-                                           off & VFIO_FILE_OFFSET_MASK, buf,
-                                           len);
+        ret = vfio_user_device_access(udev, &(VFIOUserAccess) {
+            .region = VFIO_FILE_OFFSET_INDEX(off),
+            .off = off & VFIO_FILE_OFFSET_MASK, .buf = buf, .len = len,
+        });
     }
     if (ret && udev->ready) {
         memset(buf, 0xff, len);
@@ -471,8 +412,10 @@ ssize_t vfio_user_device_pwrite(VFIODevice *vbasedev, const void *buf,
                                          len)) {
         ret = 0;
     } else {
-        ret = vfio_user_device_write_region(udev, region->info.index, at, buf,
-                                            len);
+        ret = vfio_user_device_access(udev, &(VFIOUserAccess) {
+            .region = region->info.index, .off = at, .buf = (void *)buf,
+            .len = len, .is_write = true,
+        });
     }
     if (ret && udev->ready) {
         vfio_user_device_access_failed(udev, "write", off, len, ret);

@@ -24,9 +24,6 @@ static inline int vfio_user_device_errno(int ret)
 
 /* device-access.c */
 
-/* A request's outcome, its reply checked: 0 or -errno. Any thread. */
-int vfio_user_region_msg_result(VFIOUserDevice *udev, VFIOUserRegionMsg *msg);
-
 /**
  * vfio_user_device_post: a posted write
  * @life, @timeout_ms: as in VFIOUserRequest

@@ -93,14 +93,14 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @intx_mmap_timeout: hw/vfio's, while mapped areas are forbidden
  * @held: accesses that take long
  * @reads_config: the guest is reading config space; under the BQL
- * @complained_ms: when an access that failed was last reported; atomic
  * @io_events: what ioeventfd.c keeps, or NULL; changed under the BQL, read under
  *     RCU
  * @io_events_before: of the server that was there before, until the next one is
  *     in use
  * @irq_state: what irqs.c and irqs-sync.c keep
  * @irqs_told: see vfio_user_irqs_is_told(); NULL, or set while negotiating
- * @irqs_said, @reset_said: lines about refused interrupts and resets
+ * @access_said, @irqs_said, @reset_said: lines about accesses that failed, and about
+ *     refused interrupts and resets
  * @resample_fd: duplicate of what KVM signals at EOI; under the BQL
  */
 struct VFIOUserDevice {
@@ -133,12 +133,12 @@ struct VFIOUserDevice {
     uint32_t intx_mmap_timeout;
     VFIOUserHeldList held;
     bool reads_config;
-    int64_t complained_ms;
     VFIOUserIoEvents *io_events;
     VFIOUserIoEvents *io_events_before;
     VFIOUserIrqs irqs[VFIO_USER_IRQ_MAX];
     VFIOUserIrqState *irq_state;
     void (*irqs_told)(VFIOUserDevice *udev);
+    VFIOUserLimit access_said;
     VFIOUserLimit irqs_said;
     VFIOUserLimit reset_said;
     int resample_fd;

@@ -26,10 +26,10 @@
  * which was given first, and the register is read again.
  *
  * Migration. What was asked, the server has perhaps done; elsewhere the vCPU would
- * ask once more. So migration and snapshots are blocked while there is such an
- * access. When migration goes on already, the vCPU is not stopped before the access
- * is over (busy). An access that waits for a server was not made: TCG can stop in
- * front of it for good. KVM's vCPU is in the middle of the instruction, always.
+ * ask once more. So a vCPU that is stopped to be saved first ends such an access
+ * (busy). While the VM is stopped with one by somebody else, migration and snapshots
+ * are blocked, and a migration that goes on fails. An access that waits for a server
+ * was not made, and may be left for good.
  *
  * A reset of the machine ends all of it. What the vCPU was in the middle of, it does
  * not finish.
@@ -52,6 +52,7 @@
 #include "qemu/main-loop.h"
 #include "hw/core/cpu.h"
 #include "migration/blocker.h"
+#include "migration/misc.h"
 #include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/reset.h"
@@ -251,10 +252,14 @@ static void vfio_user_held_unblock(VFIOUserHeld *h)
     h->blocks = false;
 }
 
-/* The VM is stopped with the vCPU in the middle of the access. BQL. */
+/*
+ * The VM is stopped with the vCPU in the middle of the access, which it will not end
+ * before it runs again. A migration that goes on already fails. BQL.
+ */
 static void vfio_user_held_block(VFIOUserHeld *h)
 {
     VFIOUserHeldList *list = &h->udev->held;
+    Error *err = NULL;
 
     if (h->blocks || !h->busy) {
         return;
@@ -263,13 +268,14 @@ static void vfio_user_held_block(VFIOUserHeld *h)
         error_setg(&list->blocker, "vfio-user-pci %s: a vCPU is waiting for the "
                    "server in the middle of an access; continue the VM and let "
                    "the server answer first", h->udev->name);
-        if (migrate_add_blocker_internal(&list->blocker, NULL)) {
+        if (migrate_add_blocker_internal(&list->blocker, &err)) {
+            migration_file_set_error(-EBUSY, err);
             return;
         }
     }
     list->nr_blocking++;
     h->blocks = true;
-    trace_vfio_user_held_block(h->udev->name, h->blocks);
+    trace_vfio_user_held_block(h->udev->name);
 }
 
 /* When QEMU ends, migration is gone before the vCPUs are. */

@@ -727,10 +727,8 @@ static int vfio_user_irqs_send(VFIOUserIrqsGo *go, bool wait)
     for (unsigned i = 0; i < go->nr; i++) {
         if (wait) {
             go->msgs[i]->req.done = NULL;
-            vfio_user_conn_submit(conn, &go->msgs[i]->req);
-        } else {
-            vfio_user_conn_submit(conn, &go->msgs[i]->req);
         }
+        vfio_user_conn_submit(conn, &go->msgs[i]->req);
     }
     if (go->look) {
         vfio_user_irqs_ask_status(go->udev);

@@ -44,6 +44,7 @@
 #include "hw/vfio/pci.h"
 #include "irqs-int.h"
 #include "reconnect.h"
+#include "region-msg.h"
 #include "trace.h"
 
 /* What is wanted ----------------------------------------------------------- */
@@ -191,58 +192,37 @@ static void vfio_user_irqs_fire_intx(VFIOUserDevice *udev)
 }
 
 typedef struct VFIOUserStatusMsg {
-    VFIOUserRequest req;
+    VFIOUserRegionMsg msg;
     VFIOUserDevice *udev;
-    struct vfio_user_region_rw out;
-    struct {
-        struct vfio_user_region_rw read;
-        uint8_t status[2];
-    } in;
-    struct iovec out_iov;
-    struct iovec in_iov;
+    uint8_t status[2];
 } VFIOUserStatusMsg;
 
 static void vfio_user_irqs_status_done(VFIOUserRequest *req)
 {
-    VFIOUserStatusMsg *msg = container_of(req, VFIOUserStatusMsg, req);
-    VFIOUserDevice *udev = msg->udev;
-    Error *err = NULL;
+    VFIOUserRegionMsg *msg = container_of(req, VFIOUserRegionMsg, req);
+    VFIOUserStatusMsg *sm = container_of(msg, VFIOUserStatusMsg, msg);
+    VFIOUserDevice *udev = sm->udev;
 
     WITH_QEMU_LOCK_GUARD(&udev->irq_state->lock) {
         udev->irq_state->look_busy = false;
     }
-    if (!req->ret &&
-        !vfio_user_wire_check_region_rw(&msg->in.read, req->in_len, &msg->out,
-                                        false, &err)) {
-        vfio_user_device_offline(udev, err);
-    } else if (!req->ret && (msg->in.status[0] & PCI_STATUS_INTERRUPT)) {
+    if (!vfio_user_region_msg_result(udev, msg) &&
+        (sm->status[0] & PCI_STATUS_INTERRUPT)) {
         vfio_user_irqs_fire_intx(udev);
     }
-    g_free(msg);
+    g_free(sm);
     vfio_user_irqs_reconcile(udev, false);
 }
 
 void vfio_user_irqs_ask_status(VFIOUserDevice *udev)
 {
-    VFIOUserStatusMsg *msg = g_new0(VFIOUserStatusMsg, 1);
+    VFIOUserStatusMsg *sm = g_new0(VFIOUserStatusMsg, 1);
 
-    msg->udev = udev;
-    msg->out = (struct vfio_user_region_rw) {
-        .offset = PCI_STATUS,
-        .region = VFIO_USER_REGION_CONFIG,
-        .count = sizeof(msg->in.status),
-    };
-    msg->out_iov = (struct iovec) { &msg->out, sizeof(msg->out) };
-    msg->in_iov = (struct iovec) {
-        &msg->in, sizeof(msg->in.read) + sizeof(msg->in.status),
-    };
-    msg->req = (VFIOUserRequest) {
-        .command = VFIO_USER_REGION_READ,
-        .out = &msg->out_iov, .nr_out = 1,
-        .in = &msg->in_iov, .nr_in = 1,
-        .done = vfio_user_irqs_status_done,
-    };
-    vfio_user_conn_submit(udev->conn, &msg->req);
+    sm->udev = udev;
+    vfio_user_region_msg_init(&sm->msg, false, VFIO_USER_REGION_CONFIG,
+                              PCI_STATUS, sm->status, sizeof(sm->status));
+    sm->msg.req.done = vfio_user_irqs_status_done;
+    vfio_user_conn_submit(udev->conn, &sm->msg.req);
 }
 
 /* What the guest has written to the command register, if it had an occasion */

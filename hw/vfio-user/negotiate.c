@@ -480,7 +480,6 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
     QTAILQ_INIT(&udev->held.list);
     qemu_cond_init(&udev->dma_idle);
     vfio_user_migration_init(udev);
-    udev->complained_ms = INT64_MIN / 2;
     vfio_user_irqs_init(udev);
     udev->conn = vfio_user_conn_new(fd, name, &vfio_user_device_conn_ops, udev,
                                     timeout_ms);

@@ -365,6 +365,7 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
                                        uint32_t val, int len)
 {
     VFIOPCIDevice *vdev = VFIO_PCI(pdev);
+    VFIOUserDevice *udev = vfio_user_device_of(&vdev->vbasedev);
     uint64_t data = cpu_to_le64(val);
     VFIOUserAccess a = {
         .region = VFIO_USER_REGION_CONFIG, .off = addr,
@@ -373,13 +374,12 @@ static void vfio_user_pci_write_config(PCIDevice *pdev, uint32_t addr,
     bool flr = vfio_user_pci_starts_flr(pdev, addr, val, len);
 
     if (vfio_user_held_is_direct() &&
-        vfio_user_guest_waits_for_link(vfio_user_device_of(&vdev->vbasedev),
-                                       &a)) {
+        vfio_user_guest_waits_for_link(udev, &a)) {
         return;
     }
     vfio_pci_write_config(pdev, addr, val, len);
     if (ranges_overlap(addr, len, PCI_COMMAND, 2)) {
-        vfio_user_irqs_command_written(vfio_user_device_of(&vdev->vbasedev));
+        vfio_user_irqs_command_written(udev);
     }
     if (flr) {
         vfio_user_pci_after_flr(vdev, pdev->config + PCI_BASE_ADDRESS_0);

@@ -9,6 +9,8 @@
 
 #include "conn.h"
 
+typedef struct VFIOUserDevice VFIOUserDevice;
+
 /* A request with its payload both ways. It does not move while it is in use. */
 typedef struct VFIOUserRegionMsg {
     VFIOUserRequest req;
@@ -24,5 +26,8 @@ typedef struct VFIOUserRegionMsg {
 void vfio_user_region_msg_init(VFIOUserRegionMsg *msg, bool is_write,
                                unsigned region, uint64_t off, void *buf,
                                size_t len);
+
+/* A request's outcome, its reply checked: 0 or -errno. Any thread. */
+int vfio_user_region_msg_result(VFIOUserDevice *udev, VFIOUserRegionMsg *msg);
 
 #endif /* HW_VFIO_USER_REGION_MSG_H */

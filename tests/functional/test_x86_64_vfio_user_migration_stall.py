@@ -83,6 +83,29 @@ class VFIOUserMigrationStall(VFIOUserMigrationTest):
             'blocked-reasons'), DEADLINE, 'migration is possible again')
         self.check_end(self.hop(side))
 
+    def test_stopped_in_access(self):
+        """Nor is one that is in it when the user stops a VM that migrates."""
+        self.setup = Setup(device_options=PATIENT, args=('-smp', '2'))
+        side = self.boot_side()
+        target, uri = self.incoming_side()
+        side.vm.cmd('migrate-set-parameters', **{'max-bandwidth': 65536})
+        side.vm.cmd('migrate', uri=uri)
+        wait_until(lambda: side.vm.cmd('query-migrate').get('ram', {}).get(
+            'transferred', 0) > 0, DEADLINE, 'memory is sent')
+        side.guest.run(READ_LOOP)
+        self.stop_server(side.servers[0])
+        wait_until(lambda: self.oldest_pending(side) > SETTLED_NS,
+                   DEADLINE, 'a vCPU waits for the server')
+        side.vm.cmd('stop')
+        self.continue_server(side.servers[0])
+        info = self.wait_migration(side)
+        self.assertEqual(info['status'], 'failed')
+        self.assertIn(WAITING, info['error-desc'])
+        self.expect_death(target)
+        side.vm.cmd('cont')
+        self.check_progress(side)
+        self.check_end(side)
+
     @staticmethod
     def oldest_pending(side):
         """How long the oldest request has been waiting, in nanoseconds."""

@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 #include "hw/core/cpu.h"
 #include "migration/blocker.h"
+#include "migration/misc.h"
 #include "monitor/monitor.h"
 #include "qemu/error-report.h"
 #include "system/cpus.h"
@@ -54,6 +55,11 @@ qemu_add_vm_change_state_handler(VMChangeStateHandler *cb, void *opaque)
 bool runstate_is_running(void)
 {
     return true;
+}
+
+void migration_file_set_error(int ret, Error *err)
+{
+    g_assert_not_reached();
 }
 
 int migrate_add_blocker_internal(Error **reasonp, Error **errp)

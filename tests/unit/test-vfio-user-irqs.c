@@ -44,7 +44,7 @@ static Test *the_test;
 
 /* What irqs.c needs of the rest of the client ------------------------------ */
 
-void vfio_user_device_offline(VFIOUserDevice *udev, Error *err)
+void vfio_user_device_broke_protocol(VFIOUserDevice *udev, Error *err)
 {
     vfio_user_conn_fail(udev->conn, err);
 }
