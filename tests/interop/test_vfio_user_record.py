@@ -337,7 +337,9 @@ class VFIOUserRecord(VFIOUserSampleTest):
         again = server.again(self.log_file('again.log'))
         self.servers.append(again)
         again.start()
-        machine.event_wait('VFIO_USER_RECONNECTED')
+        machine.event_wait('VFIO_USER_DISCONNECTED')
+        wait_until(lambda: machine.cmd('query-vfio-user')[0]['state'] ==
+                   'connected', DEADLINE, 'the server is back')
         machine.config_read(0)
         machine.shutdown()
         recorded = pcapng.read(path)
