@@ -21,6 +21,7 @@
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qapi/error.h"
+#include "system/runstate.h"
 #include "container-int.h"
 #include "trace.h"
 
@@ -74,6 +75,8 @@ static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
     w->has_fd = b->fd >= 0;
     w->mapped = w->has_fd && !b->device && flags & VFIO_USER_DMA_WRITEABLE;
     if (vfio_user_container_is_told(c, iova)) {
+        c->told_outside |= !b->device && !vfio_user_held_in_access() &&
+                           c->in_transaction && runstate_is_running();
         vfio_user_container_send_map(c, iova, size, flags, b->fd,
                                      b->offset + at);
     }
@@ -167,6 +170,10 @@ static void vfio_user_container_commit(VFIOContainerBase *base)
 
     c->in_transaction = false;
     vfio_user_container_finish(c);
+    if (c->told_outside) {
+        c->told_outside = false;
+        vfio_user_gate_sent(c->udev, true);
+    }
 }
 
 /* Life --------------------------------------------------------------------- */

@@ -113,6 +113,8 @@ typedef struct VFIOUserLog {
  * @replayed: a server that came back has been told of the windows below this
  * @in_transaction: between begin and commit of the memory listener
  * @replaying: in vfio_user_container_replay()
+ * @told_outside: of guest RAM, from outside of any access of the guest, in this
+ *     transaction
  * @unmapped: behind an IOMMU, since replies were collected last
  * @pending: requests whose replies commit collects
  */
@@ -131,6 +133,7 @@ struct VFIOUserContainer {
     VFIOUserLog log;
     uint64_t replayed;
     bool in_transaction;
+    bool told_outside;
     bool replaying;
     bool unmapped;
     QSIMPLEQ_HEAD(, VFIOUserWindowMsg) pending;

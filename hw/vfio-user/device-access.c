@@ -251,17 +251,29 @@ typedef struct VFIOUserProbe {
     VFIOUserRequest req;
     struct vfio_user_device_info out, in;
     struct iovec out_iov, in_iov;
+    VFIOUserDevice *udev;
+    VFIOUserProbed *probed;
+    unsigned nr;
 } VFIOUserProbe;
 
-static void vfio_user_device_probed(VFIOUserRequest *req)
+static void vfio_user_device_probe_done(VFIOUserRequest *req)
 {
-    g_free(container_of(req, VFIOUserProbe, req));
+    VFIOUserProbe *p = container_of(req, VFIOUserProbe, req);
+
+    if (p->probed) {
+        p->probed(p->udev, p->nr, req->ret);
+    }
+    g_free(p);
 }
 
-static void vfio_user_device_probe(VFIOUserDevice *udev)
+void vfio_user_device_probe(VFIOUserDevice *udev, VFIOUserProbed *probed,
+                            unsigned nr)
 {
     VFIOUserProbe *p = g_new0(VFIOUserProbe, 1);
 
+    p->udev = udev;
+    p->probed = probed;
+    p->nr = nr;
     p->out.argsz = sizeof(p->out);
     p->out_iov = (struct iovec) { &p->out, sizeof(p->out) };
     p->in_iov = (struct iovec) { &p->in, sizeof(p->in) };
@@ -269,7 +281,7 @@ static void vfio_user_device_probe(VFIOUserDevice *udev)
         .command = VFIO_USER_DEVICE_GET_INFO,
         .out = &p->out_iov, .nr_out = 1,
         .in = &p->in_iov, .nr_in = 1,
-        .done = vfio_user_device_probed,
+        .done = vfio_user_device_probe_done,
     };
     vfio_user_conn_submit(udev->conn, &p->req);
 }
@@ -277,7 +289,7 @@ static void vfio_user_device_probe(VFIOUserDevice *udev)
 void vfio_user_device_stuck(VFIOUserDevice *udev)
 {
     vfio_user_conn_set_stuck(udev->conn);
-    vfio_user_device_probe(udev);
+    vfio_user_device_probe(udev, NULL, 0);
 }
 
 int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req)

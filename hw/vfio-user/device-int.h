@@ -43,6 +43,13 @@ int vfio_user_device_post(VFIOUserDevice *udev, unsigned region, uint64_t off,
  */
 int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req);
 
+/* The outcome of question @nr, as VFIOUserRequest.ret. Any thread. */
+typedef void VFIOUserProbed(VFIOUserDevice *udev, unsigned nr, int ret);
+
+/* Ask the server for anything. Never waits. @probed may be NULL. */
+void vfio_user_device_probe(VFIOUserDevice *udev, VFIOUserProbed *probed,
+                            unsigned nr);
+
 /* The server has not answered in time; ask it for anything. Never waits. */
 void vfio_user_device_stuck(VFIOUserDevice *udev);
 

@@ -176,6 +176,7 @@ void vfio_user_device_close(VFIOUserDevice *udev)
         vfio_user_conn_stop(udev->twin);
     }
     vfio_user_conn_stop(udev->conn);
+    vfio_user_gate_exit(udev);
     vfio_user_held_exit(udev);
 }
 

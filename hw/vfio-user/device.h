@@ -12,6 +12,7 @@
 #include "hw/vfio-user/wire.h"
 #include "caps.h"
 #include "conn.h"
+#include "gate.h"
 #include "held.h"
 #include "irqs.h"
 #include "migration.h"
@@ -90,7 +91,7 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @vbasedev: hw/vfio's, while it is plugged; under the BQL
  * @missed_config: counts what was not told a server that is away
  * @missed_reset: a reset was among it
- * @intx_mmap_timeout: hw/vfio's, while mapped areas are forbidden
+ * @gate: whether mapped areas and ioeventfds may be used
  * @held: accesses that take long
  * @reads_config: the guest is reading config space; under the BQL
  * @io_events: what ioeventfd.c keeps, or NULL; changed under the BQL, read under
@@ -130,7 +131,7 @@ struct VFIOUserDevice {
     VFIODevice *vbasedev;
     unsigned missed_config;
     bool missed_reset;
-    uint32_t intx_mmap_timeout;
+    VFIOUserGate gate;
     VFIOUserHeldList held;
     bool reads_config;
     VFIOUserIoEvents *io_events;

@@ -43,7 +43,8 @@
  * config space. The vCPU owes it to the guest to wait for the server's reply before
  * the next instruction, which may ring a doorbell in memory that it shares with the
  * server. It does so when the access is over, without any lock, unless somebody else
- * wants the vCPU. No other vCPU can know of the change before.
+ * wants the vCPU; then such memory is taken from the guest until there is a reply
+ * (gate.c). No other vCPU can know of the change before.
  */
 
 #include "qemu/osdep.h"
@@ -76,6 +77,11 @@ static void vfio_user_held_settle(CPUState *cpu);
 bool vfio_user_held_is_direct(void)
 {
     return current_cpu && current_cpu->access.depth == 2;
+}
+
+bool vfio_user_held_in_access(void)
+{
+    return current_cpu && current_cpu->access.depth >= 2;
 }
 
 bool vfio_user_held_is_again(void)
@@ -540,7 +546,7 @@ static VFIOUserOwed *vfio_user_owed_find(VFIOUserDevice *udev)
 {
     VFIOUserOwed *owed = vfio_user_held_owed;
 
-    if (!current_cpu || current_cpu->access.depth < 2 || !udev->ready) {
+    if (!vfio_user_held_in_access() || !udev->ready) {
         return NULL;
     }
     while (owed && owed->udev != udev) {
@@ -581,6 +587,7 @@ void vfio_user_owed_irqs(VFIOUserDevice *udev)
 static void vfio_user_owed_irqs_told(VFIOUserDevice *udev)
 {
     vfio_user_conn_wake(udev->conn, udev);
+    vfio_user_gate_look(udev);
 }
 
 void vfio_user_owed_put(VFIOUserOwed *owed)
@@ -619,7 +626,8 @@ static bool vfio_user_owed_is_wanted(CPUState *self)
 
 /*
  * A server that let a vCPU run into its deadline is not waited for again before it has
- * said something: the guest goes on, slowly enough as it is.
+ * said something: the guest goes on, without shortcuts, in which it could overtake what
+ * it did not wait for (gate.c).
  */
 static void vfio_user_owed_wait(CPUState *cpu, VFIOUserOwed *owed)
 {
@@ -646,6 +654,9 @@ static void vfio_user_owed_wait(CPUState *cpu, VFIOUserOwed *owed)
         vfio_user_irqs_sync(udev);
     }
     trace_vfio_user_owed(udev->name, paid);
+    if (!paid) {
+        vfio_user_gate_unpaid(udev);
+    }
 }
 
 static void vfio_user_owed_settle(CPUState *cpu)

@@ -122,6 +122,9 @@ void vfio_user_held_free(VFIOUserDevice *udev);
  */
 bool vfio_user_held_is_direct(void);
 
+/* Whether this is a vCPU in an access, at the end of which it waits for what it owes. */
+bool vfio_user_held_in_access(void);
+
 /* Whether this access is one that will be made again anyway. Direct ones only. */
 bool vfio_user_held_is_again(void);
 

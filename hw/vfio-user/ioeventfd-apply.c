@@ -8,6 +8,9 @@
  * KVM refuses; so all that KVM could object to has been checked (wire-io-fds.c,
  * and that it is an eventfd, in ioeventfd.c), or is not given to it.
  *
+ * While the gate is closed (gate.c) none is used, and what the guest writes goes by
+ * message.
+ *
  * Two sets of ioeventfds for the same addresses never change places in one
  * transaction: the memory core might add the new one first, which KVM refuses.
  *
@@ -76,7 +79,7 @@ static void vfio_user_ioeventfd_apply_one(VFIODevice *vbasedev,
         memory_region_add_eventfd(bar->region.mem, sub->offset, sub->size,
                                   sub->match, sub->data, &e->e);
     }
-    if (e->map && !e->mapped) {
+    if (e->map && !e->mapped && !e->guarded) {
         vfio_user_sigbus_add(udev, e->map, e->map_len);
         e->guarded = true;
     }
@@ -136,11 +139,13 @@ void vfio_user_ioeventfd_exit(VFIODevice *vbasedev)
     }
 }
 
-void vfio_user_ioeventfd_lost(VFIODevice *vbasedev)
+void vfio_user_ioeventfd_set_active(VFIODevice *vbasedev, bool active)
 {
     VFIOUserIoEvents *t = vfio_user_device_of(vbasedev)->io_events;
 
-    if (t && t->active) {
+    if (t && active && !t->active) {
+        vfio_user_ioeventfd_apply(vbasedev, t);
+    } else if (t && !active && t->active) {
         vfio_user_ioeventfd_withdraw(vbasedev, t);
     }
 }
@@ -206,11 +211,8 @@ void vfio_user_ioeventfd_returned(VFIODevice *vbasedev, bool kept)
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
     VFIOUserIoEvents *before = g_steal_pointer(&udev->io_events_before);
 
-    if (udev->io_events) {
-        vfio_user_ioeventfd_apply(vbasedev, udev->io_events);
-        if (before && kept) {
-            vfio_user_ioeventfd_pass_on(udev, before, udev->io_events);
-        }
+    if (udev->io_events && before && kept) {
+        vfio_user_ioeventfd_pass_on(udev, before, udev->io_events);
     }
     vfio_user_ioeventfd_free(before);
 }

@@ -110,14 +110,14 @@ void vfio_user_ioeventfd_init(VFIODevice *vbasedev);
 /* It is about to be unplugged. */
 void vfio_user_ioeventfd_exit(VFIODevice *vbasedev);
 
-/* The server has gone: writes are no signals until another one is there. */
-void vfio_user_ioeventfd_lost(VFIODevice *vbasedev);
+/* Whether writes are signals for now. */
+void vfio_user_ioeventfd_set_active(VFIODevice *vbasedev, bool active);
 
 /**
  * vfio_user_ioeventfd_returned: the server that was adopted is in use
  * @kept: it goes on where the one before was: what that one left is its to do
  *
- * After mapped areas were put back, and before an access reaches the server.
+ * After vfio_user_ioeventfd_set_active(), and before an access reaches the server.
  */
 void vfio_user_ioeventfd_returned(VFIODevice *vbasedev, bool kept);
 

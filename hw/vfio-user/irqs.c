@@ -380,9 +380,6 @@ int vfio_user_irqs_set(VFIOUserDevice *udev, const struct vfio_irq_set *set)
     }
     ret = vfio_user_irqs_reconcile(udev, wait);
     vfio_user_owed_irqs(udev);
-    if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
-        vfio_user_reconnect_mind_mappings(udev);
-    }
     return ret;
 }
 

@@ -227,8 +227,7 @@ static void vfio_user_reconnect_lost_bh(void *opaque)
         if (udev->twin) {
             vfio_user_conn_close(udev->twin);
         }
-        vfio_user_replay_forbid_mappings(udev);
-        vfio_user_ioeventfd_lost(udev->vbasedev);
+        vfio_user_gate_lost(udev);
         qapi_event_send_vfio_user_disconnected(rc->id, rc->path,
             err ? error_get_pretty(err) : "unknown", rc->opts.delay_ms > 0);
         error_free(err);
@@ -263,21 +262,6 @@ void vfio_user_reconnect_lost(VFIOUserDevice *udev)
                             vfio_user_reconnect_outlook(rc));
     error_free(err);
     vfio_user_reconnect_schedule(udev, vfio_user_reconnect_lost_bh);
-}
-
-static void vfio_user_reconnect_mind_bh(void *opaque)
-{
-    VFIOUserDevice *udev = opaque;
-
-    if (udev->vbasedev && vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
-        vfio_user_replay_forbid_mappings(udev);
-    }
-    vfio_user_device_unref(udev);
-}
-
-void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev)
-{
-    vfio_user_reconnect_schedule(udev, vfio_user_reconnect_mind_bh);
 }
 
 /* Return ------------------------------------------------------------------------ */
@@ -454,6 +438,7 @@ static void vfio_user_reconnect_finish(VFIOUserDevice *udev, bool kept)
     VFIOPCIDevice *vdev = container_of(udev->vbasedev, VFIOPCIDevice, vbasedev);
     unsigned nr;
 
+    vfio_user_gate_returned(udev);
     vfio_user_ioeventfd_returned(udev->vbasedev, kept);
     WITH_QEMU_LOCK_GUARD(&rc->lock) {
         qatomic_store_release(&rc->life, rc->life + 1);
@@ -498,7 +483,6 @@ static bool vfio_user_reconnect_replay(VFIOUserDevice *udev, bool kept)
         vfio_user_reconnect_drop(udev, "the guest was reset meanwhile");
         ok = false;
     } else if (!vfio_user_replay_map(udev, &err)) {
-        vfio_user_replay_forbid_mappings(udev);
         vfio_user_reconnect_drop(udev, error_get_pretty(err));
         vfio_user_reconnect_refuse(udev, err);
         ok = false;
@@ -631,6 +615,7 @@ void vfio_user_reconnect_init(VFIOUserDevice *udev, VFIODevice *vbasedev,
         vfio_user_reconnect_acknowledge_writes(udev);
     }
     vfio_user_held_init(udev);
+    vfio_user_gate_init(udev);
     udev->vbasedev = vbasedev;
     udev->reconnect = rc;
 }

@@ -95,12 +95,6 @@ unsigned vfio_user_reconnect_life(VFIOUserDevice *udev);
  */
 VFIOUserReturn vfio_user_reconnect_fate(VFIOUserDevice *udev, unsigned life);
 
-/*
- * hw/vfio may be about to let the guest access what the server has mapped. It
- * must not while the server is away. BQL.
- */
-void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev);
-
 /* resume.c: no device holds the VM stopped any more: let it go on. BQL. */
 void vfio_user_resume_vm(void);
 
@@ -126,9 +120,6 @@ bool vfio_user_identity_same(const VFIOUserDevice *was,
  * was unplugged. True: with the BQL held, since nothing must change any more.
  */
 bool vfio_user_replay(VFIOUserDevice *udev);
-
-/* Let the guest access what the server has mapped, or keep it from it. BQL. */
-void vfio_user_replay_forbid_mappings(VFIOUserDevice *udev);
 
 /*
  * The new server's files in place of the old one's. Returns false when they do

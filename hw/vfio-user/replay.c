@@ -139,23 +139,6 @@ bool vfio_user_replay(VFIOUserDevice *udev)
 
 /* Mapped areas --------------------------------------------------------------------- */
 
-void vfio_user_replay_forbid_mappings(VFIOUserDevice *udev)
-{
-    VFIOPCIDevice *vdev = vfio_user_replay_pci(udev->vbasedev);
-
-    /* For the time of an INTx hw/vfio forbids them, too; it must not end that. */
-    if (vdev->intx.mmap_timeout) {
-        udev->intx_mmap_timeout = vdev->intx.mmap_timeout;
-        vdev->intx.mmap_timeout = 0;
-    }
-    if (vdev->intx.mmap_timer) {
-        timer_del(vdev->intx.mmap_timer);
-    }
-    for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
-        vfio_region_mmaps_set_enabled(&vdev->bars[i].region, false);
-    }
-}
-
 static bool vfio_user_replay_map_region(VFIOUserDevice *udev,
                                         VFIORegion *region, Error **errp)
 {
@@ -183,25 +166,11 @@ static bool vfio_user_replay_map_region(VFIOUserDevice *udev,
 bool vfio_user_replay_map(VFIOUserDevice *udev, Error **errp)
 {
     VFIOPCIDevice *vdev = vfio_user_replay_pci(udev->vbasedev);
-    unsigned i;
 
-    for (i = 0; i < PCI_ROM_SLOT; i++) {
+    for (unsigned i = 0; i < PCI_ROM_SLOT; i++) {
         if (!vfio_user_replay_map_region(udev, &vdev->bars[i].region, errp)) {
             return false;
         }
-    }
-    if (udev->intx_mmap_timeout) {
-        vdev->intx.mmap_timeout = udev->intx_mmap_timeout;
-        udev->intx_mmap_timeout = 0;
-    }
-    if (vdev->intx.pending && vdev->intx.mmap_timeout) {
-        timer_mod(vdev->intx.mmap_timer,
-                  qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) +
-                  vdev->intx.mmap_timeout);
-        return true;
-    }
-    for (i = 0; i < PCI_ROM_SLOT; i++) {
-        vfio_region_mmaps_set_enabled(&vdev->bars[i].region, true);
     }
     return true;
 }

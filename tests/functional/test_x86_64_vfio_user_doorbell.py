@@ -12,13 +12,12 @@ iterations, so nothing here depends on how fast anybody is.
 """
 
 import os
-from unittest import skip
 
 from qemu_test import QemuSystemTest
 
 from vfio_user_nasty import (
-    BAR, COMMAND, COMMAND_OFF, COMMAND_ON, FREE, MSIX, SLOT,
-    VFIOUserNastyTest, bar_address, ecam, port_write, read, write)
+    BAR, COMMAND, COMMAND_OFF, COMMAND_ON, FREE, MSIX, NEVER_MS, SLOT,
+    VFIOUserNastyTest, bar_address, ecam, expect, port_write, read, write)
 
 LOADS = int(os.getenv('VFIO_USER_DOORBELL_LOADS', '1000'))
 # Looks for an interrupt before it counts as lost
@@ -40,6 +39,9 @@ HOTPLUG_SELECT, HOTPLUG_FLAGS, ENABLED = 0xa00, 0xa14, 1
 DIMMS, DIMM_SIZE, FIRST_DIMM = 32, 2 << 20, 1 << 32
 HOTPLUG = ['-m', f'64M,slots={DIMMS},maxmem=1G']
 FOREVER = 0xffffffff
+# More than a driver has accesses that are waited for
+STOPS = 20
+RETURNS = 8
 
 # Another device of ours, whose mapped BAR is moved
 PEER_SLOT, PEER_BAR, PEER_BARS = 6, 2, 6
@@ -144,21 +146,28 @@ class VFIOUserDoorbell(VFIOUserNastyTest):
         self.do(*self.load(1))
         for number in range(DIMMS):
             self.doing = f'memory is plugged in, module {number}'
-            addr = FIRST_DIMM + number * DIMM_SIZE
-            self.run_cpu(1, port_write(HOTPLUG_SELECT, number),
-                         f'v:{HOTPLUG_FLAGS:x}:{ENABLED:x}:{FOREVER:x}',
-                         *self.ring(VECTORS[0], addr, value=number), times=1)
-            self.monitor('object-add', **{
-                'qom-type': 'memory-backend-memfd', 'id': f'mem{number}',
-                'size': DIMM_SIZE, 'share': True})
-            self.monitor('device_add', driver='pc-dimm', id=f'dimm{number}',
-                         memdev=f'mem{number}', addr=addr)
+            self.await_dimm(number)
+            self.plug_dimm(number)
             self.wait_idle(1)
             self.assertEqual(self.check_faults(), number + 1)
         self.end()
 
-    @skip('mapped areas are not closed yet while a window that the monitor '
-          'added is unacknowledged: a doorbell can overtake it')
+    def await_dimm(self, number):
+        """CPU 1 rings for a module as soon as it sees it."""
+        self.run_cpu(1, port_write(HOTPLUG_SELECT, number),
+                     f'v:{HOTPLUG_FLAGS:x}:{ENABLED:x}:{FOREVER:x}',
+                     *self.ring(VECTORS[0], FIRST_DIMM + number * DIMM_SIZE,
+                                value=number), times=1)
+
+    def plug_dimm(self, number):
+        """Plug a module in from the monitor."""
+        self.monitor('object-add', **{
+            'qom-type': 'memory-backend-memfd', 'id': f'mem{number}',
+            'size': DIMM_SIZE, 'share': True})
+        self.monitor('device_add', driver='pc-dimm', id=f'dimm{number}',
+                     memdev=f'mem{number}',
+                     addr=FIRST_DIMM + number * DIMM_SIZE)
+
     def test_memory_hotplug(self):
         """From the monitor, which no vCPU waits for."""
         self.check_memory_hotplug()
@@ -166,6 +175,73 @@ class VFIOUserDoorbell(VFIOUserNastyTest):
     def test_memory_hotplug_without_mapping(self):
         """The same where doorbells are messages."""
         self.check_memory_hotplug(**{'x-no-mmap': 'on'})
+
+    # A server that takes its time: it is stopped until the guest has rung.
+
+    def rung(self):
+        """CPU 1 has rung; the server goes on and finds all that it needs."""
+        self.wait_held(1)
+        self.continue_server(self.servers[0])
+        self.wait_idle(1)
+        self.assertEqual(self.check_faults(), 1)
+
+    def test_memory_hotplug_stopped(self):
+        """Nobody waits for a server that is stopped, nor overtakes."""
+        self.boot_spdk(*HOTPLUG, cpus=2, **{'x-msg-timeout-ms': NEVER_MS})
+        self.do(*self.load(1))
+        self.doing = 'memory is plugged in, and the server is stopped'
+        self.await_dimm(0)
+        self.stop_server(self.servers[0])
+        for number in range(DIMMS):
+            self.plug_dimm(number)
+        self.rung()
+        self.end()
+
+    def test_memory_hotplug_paused(self):
+        """The same while the VM is stopped."""
+        self.boot_spdk(*HOTPLUG, cpus=2, **{'x-msg-timeout-ms': NEVER_MS})
+        self.do(*self.load(1))
+        self.doing = 'memory is plugged into a VM that is stopped'
+        self.await_dimm(0)
+        self.stop_server(self.servers[0])
+        self.monitor('stop')
+        self.plug_dimm(0)
+        self.monitor('cont')
+        self.rung()
+        self.end()
+
+    def test_stop_and_cont(self):
+        """A vCPU that waits for its interrupts is stopped and goes on."""
+        self.boot_spdk(cpus=2, **{'x-msg-timeout-ms': NEVER_MS})
+        self.doing = 'the VM is stopped and continued while a driver loads'
+        self.stop_server(self.servers[0])
+        self.run_cpu(1, *self.load(1), *self.ring(VECTORS[0]), times=1)
+        for _ in range(STOPS):
+            self.monitor('stop')
+            self.monitor('cont')
+        self.rung()
+        self.end()
+
+    def test_return(self):
+        """A server that comes back knows all that a doorbell needs."""
+        self.boot_spdk(*HOTPLUG, cpus=3, **{'reconnect-ms': 1,
+                                            'on-disconnect': 'hold'})
+        self.do(*self.load(1))
+        for number in range(RETURNS):
+            self.doing = f'the server returns, {number}'
+            self.plug_dimm(number)
+            self.kill_server(self.guest, self.servers[-1])
+            # A register first, which is there when the server is.
+            self.run_cpu(1, read(bar_address(0) + STATUS), expect(READY),
+                         *self.ring(VECTORS[0],
+                                    FIRST_DIMM + number * DIMM_SIZE,
+                                    value=number), times=1)
+            self.wait_held(1)
+            self.plug_dimm(RETURNS + number)
+            self.bring_back(self.guest, self.servers[-1])
+            self.wait_idle(1)
+            self.assertEqual(self.check_faults(), 1)
+        self.end()
 
     def check_bar_move(self, **properties):
         """The guest moves another device's BAR and names it."""

@@ -108,12 +108,21 @@ VFIOUserReturn vfio_user_reconnect_fate(VFIOUserDevice *udev, unsigned life)
     return VFIO_USER_RETURN_NONE;
 }
 
-void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev)
+void vfio_user_reconnect_stop(VFIOUserDevice *udev)
 {
 }
 
-void vfio_user_reconnect_stop(VFIOUserDevice *udev)
+void vfio_user_gate_exit(VFIOUserDevice *udev)
 {
+}
+
+void vfio_user_gate_look(VFIOUserDevice *udev)
+{
+}
+
+void vfio_user_gate_unpaid(VFIOUserDevice *udev)
+{
+    g_assert_not_reached();
 }
 
 void vfio_user_reconnect_free(VFIOUserDevice *udev)

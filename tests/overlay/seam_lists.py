@@ -12,6 +12,17 @@ def below(directory, *names):
     return [directory + '/' + name for name in names]
 
 
+def closed(source, region, device):
+    """mmaps_closed is only ever set for a device with a table."""
+    return [
+        (source, [], [
+            'region->mmaps_disabled=!enabled;',
+            'enabled=enabled&&!region->vbasedev->mmaps_closed;']),
+        (region, [], ['bool mmaps_disabled;']),
+        (device, [], ['bool mmaps_closed;']),
+    ]
+
+
 # The same in all series.
 COMMON = [
     # Realize: with no table each condition is what it was.
@@ -44,7 +55,9 @@ FILES_10_0 = below(
     'pci.h') + below(
     'include/hw/vfio', 'vfio-common.h', 'vfio-container-base.h')
 
-EXPECTED_10_0 = COMMON + [
+EXPECTED_10_0 = COMMON + closed(
+    'hw/vfio/helpers.c', 'include/hw/vfio/vfio-common.h',
+    'include/hw/vfio/vfio-common.h') + [
     # Transactions: both functions do nothing without the optional members.
     ('hw/vfio/common.c', [], [
         'static void vfio_listener_begin(MemoryListener*listener){',
@@ -92,10 +105,12 @@ EXPECTED_10_0 = COMMON + [
 FILES_10_2 = below(
     'hw/vfio', 'device.c', 'display.c', 'igd.c', 'listener.c',
     'migration-multifd.c', 'migration.c', 'pci-quirks.c', 'pci.c', 'pci.h',
-    'region.c', 'vfio-listener.h') + below(
+    'region.c', 'vfio-listener.h', 'vfio-region.h') + below(
     'include/hw/vfio', 'vfio-device.h')
 
-EXPECTED_10_2 = COMMON + [
+EXPECTED_10_2 = COMMON + closed(
+    'hw/vfio/region.c', 'hw/vfio/vfio-region.h',
+    'include/hw/vfio/vfio-device.h') + [
     # The backend: only with a table.
     ('hw/vfio/device.c', [], [
         'if(vbasedev->file_ops){',

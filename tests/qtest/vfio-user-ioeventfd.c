@@ -453,6 +453,45 @@ static void test_gone(void)
     vut_free(t);
 }
 
+/* Has the guest the device's memory? */
+static bool is_mapped(VUTest *t)
+{
+    g_autofree char *tree = qtest_hmp(t->qts, "info mtree");
+
+    return strstr(tree, "mmaps[0]");
+}
+
+/*
+ * A signal would overtake what the server was told by somebody else than the guest, and
+ * has not answered. So would an access to a mapped area.
+ */
+static void test_untold(void)
+{
+    VUTest *t = vut_new(&(VUTOptions) {
+        .setup = setup_wide, .device = ",x-msg-timeout-ms=200",
+        .args = "-m 128M,slots=2,maxmem=1G "
+                "-object memory-backend-memfd,id=more,size=2M,share=on",
+        .stderr_file = true,
+    });
+    QPCIBar bar = vut_map_bar(t, 0);
+
+    vut_map_bar(t, 2);
+    check_write(t, 0, bar, 0x40, 4, 1, io[0], true);
+    g_assert(is_mapped(t));
+    ts_hold(t->s);
+    qtest_qmp_device_add(t->qts, "pc-dimm", "dimm0", "{'memdev': 'more'}");
+    VUT_WAIT(!is_mapped(t));
+    /* Nobody answers this one in time. */
+    vut_bar_write(t, bar, 0x40, 4, 2);
+    ts_release(t->s);
+    VUT_WAIT(is_mapped(t));
+    vut_flush(t);
+    g_assert_cmpuint(ts_log_count(t->s, WRITE(0, 0x40)), ==, 1);
+    g_assert_cmpuint(ts_io_fd_count(t->s, io[0]), ==, 1);
+    check_write(t, 0, bar, 0x40, 4, 3, io[0], true);
+    vut_free(t);
+}
+
 void vut_register_ioeventfd(void)
 {
     static const SizeCase sizes[] = {
@@ -487,4 +526,5 @@ void vut_register_ioeventfd(void)
     vut_add_test("vfio-user/ioeventfd/read", test_read);
     vut_add_test("vfio-user/ioeventfd/full", test_full);
     vut_add_test("vfio-user/ioeventfd/gone", test_gone);
+    vut_add_test("vfio-user/ioeventfd/untold", test_untold);
 }

@@ -37,10 +37,7 @@ typedef struct Test {
     VFIOPCIDevice vdev;
     Rig *rig;
     unsigned nr_hooks;
-    unsigned nr_minds;
 } Test;
-
-static Test *the_test;
 
 /* What irqs.c needs of the rest of the client ------------------------------ */
 
@@ -52,12 +49,6 @@ void vfio_user_device_broke_protocol(VFIOUserDevice *udev, Error *err)
 /* Its header does not go together with the unit tests' iothread.h. */
 void vfio_user_owed_irqs(VFIOUserDevice *udev)
 {
-}
-
-void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev);
-void vfio_user_reconnect_mind_mappings(VFIOUserDevice *udev)
-{
-    the_test->nr_minds++;
 }
 
 static void hook(VFIOUserDevice *udev)
@@ -97,7 +88,6 @@ static Test *test_new_with(unsigned max_fds, unsigned nr_msix)
     test_pci(t)->config = g_malloc0(256);
     t->udev.vbasedev = &t->vdev.vbasedev;
     vfio_user_irqs_init(&t->udev);
-    the_test = t;
     return t;
 }
 
@@ -886,7 +876,6 @@ static void test_returned(void)
     expect_silence(t);
     t->udev.link = VFIO_USER_LINK_DOWN;
     set_fd(t, MSIX, 5, &e);
-    g_assert_cmpint(t->nr_minds, ==, 1);
     vfio_user_irqs_forget(&t->udev);
     g_assert_false(is_told(t));
     t->udev.link = VFIO_USER_LINK_REPLAY;
