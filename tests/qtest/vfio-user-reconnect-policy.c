@@ -355,6 +355,25 @@ static void test_stop_continued(void)
     rt_free(r);
 }
 
+/* So has who stops it, and is told that it is done. */
+static void test_stop_stopped(void)
+{
+    RTest *r = rt_new(&(VUTOptions) { .device = ",on-disconnect=stop" });
+
+    rt_lose(r);
+    VUT_WAIT(has_status(r, "io-error"));
+    qtest_qmp_assert_success(r->t->qts, "{'execute': 'stop'}");
+    assert_status(r, "paused");
+    rt_return_kept(r);
+    rt_wait_returned(r, 1);
+    assert_status(r, "paused");
+    qtest_qmp_assert_success(r->t->qts, "{'execute': 'cont'}");
+    rt_expect_return(r, true);
+    assert_status(r, "running");
+    rt_check_works(r, 1);
+    rt_free(r);
+}
+
 /* The VM runs again when both are back, not before. */
 static void test_stop_two(void)
 {
@@ -466,6 +485,7 @@ void rt_register_policy(void)
     vut_add_test("vfio-user/reconnect/stop/unplugged", test_stop_unplugged);
     vut_add_test("vfio-user/reconnect/stop/gave-up", test_stop_gave_up);
     vut_add_test("vfio-user/reconnect/stop/continued", test_stop_continued);
+    vut_add_test("vfio-user/reconnect/stop/stopped", test_stop_stopped);
     vut_add_test("vfio-user/reconnect/stop/two", test_stop_two);
     vut_add_test("vfio-user/reconnect/hold", test_hold);
 }
