@@ -312,6 +312,49 @@ static void test_intx_raised(void)
     rt_free(r);
 }
 
+/* Has the guest the device's memory? */
+static bool is_mapped(RTest *r)
+{
+    g_autofree char *tree = qtest_hmp(r->t->qts, "info mtree");
+
+    return strstr(tree, "mmaps[0]");
+}
+
+/*
+ * hw/vfio keeps the device's memory from the guest for the time of an INTx, and gives it
+ * back by a timer. Neither that nor a server that comes back opens it for the other.
+ */
+static void test_intx_mapped(void)
+{
+    RTest *r = rt_new(&(VUTOptions) { .machine = "q35" });
+
+    qtest_irq_intercept_in(r->t->qts, "ioapic");
+    g_assert(is_mapped(r));
+    rt_lose(r);
+    VUT_WAIT(!is_mapped(r));
+    rt_return_kept(r);
+    rt_expect_return(r, true);
+    expect_intx(r);
+    raise_vector(r, VFIO_USER_IRQ_INTX, 0);
+    VUT_WAIT(intx_level(r));
+    g_assert(!is_mapped(r));
+    rt_lose(r);
+    rt_return_kept(r);
+    rt_expect_return(r, true);
+    g_assert(intx_level(r) && !is_mapped(r));
+    rt_lose(r);
+    expect_intx(r);
+    /* The timer comes, and finds no server. */
+    rt_let_events_out(r);
+    rt_let_events_out(r);
+    g_assert(!is_mapped(r));
+    rt_return_kept(r);
+    rt_expect_return(r, true);
+    expect_intx(r);
+    VUT_WAIT((rt_let_events_out(r), is_mapped(r)));
+    rt_free(r);
+}
+
 static void test_err_req(void)
 {
     RTest *r = rt_new(&(VUTOptions) { 0 });
@@ -347,6 +390,7 @@ void rt_register_irq(void)
                       test_intx);
     vut_add_data_test("vfio-user/reconnect/irq/intx/fresh", &cases[1],
                       test_intx);
+    vut_add_test("vfio-user/reconnect/irq/intx/mapped", test_intx_mapped);
     vut_add_test("vfio-user/reconnect/irq/intx/raised", test_intx_raised);
     vut_add_test("vfio-user/reconnect/irq/msix/changes", test_msix_changes);
     vut_add_test("vfio-user/reconnect/irq/msix/raised-before",
