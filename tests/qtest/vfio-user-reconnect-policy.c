@@ -164,6 +164,24 @@ static void test_gave_up_refused(void)
     rt_free(r);
 }
 
+/* A server that comes and goes: what is told last is what is so. */
+static void test_gave_up_last(void)
+{
+    RTest *r = rt_new(&(VUTOptions) { .device = ",reconnect-timeout-ms=300" });
+
+    rt_lose(r);
+    rt_return_kept(r);
+    rt_wait_returned(r, 1);
+    /* In the same second of the clock, which stands still */
+    ts_stop_listening(r->t->s);
+    ts_disconnect(r->t->s);
+    vut_wait_stderr(r->t, "did not come back within 300 ms");
+    rt_expect_return(r, true);
+    rt_expect(r, "GAVE_UP");
+    rt_expect_no_more(r);
+    rt_free(r);
+}
+
 /* The time counts from each loss. */
 static void test_timeout_anew(void)
 {
@@ -476,6 +494,7 @@ void rt_register_policy(void)
                  test_protocol_error);
     vut_add_test("vfio-user/reconnect/gave-up/away", test_gave_up);
     vut_add_test("vfio-user/reconnect/gave-up/refused", test_gave_up_refused);
+    vut_add_test("vfio-user/reconnect/gave-up/last", test_gave_up_last);
     vut_add_test("vfio-user/reconnect/gave-up/anew", test_timeout_anew);
     vut_add_test("vfio-user/reconnect/options/bad", test_options);
     vut_add_test("vfio-user/reconnect/options/fd", test_fd_socket);
