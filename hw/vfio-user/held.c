@@ -23,7 +23,9 @@
  *
  * Interrupts. A vCPU with TCG is before the instruction: it may take an interrupt
  * first, whose handler may read the same register. Then that one gets the answer,
- * which was given first, and the register is read again.
+ * which was given first, and the register is read again. The handler may also never
+ * return. So what a vCPU that runs does not come back to within x-msg-timeout-ms is
+ * forgotten, and what it does then is a new access.
  *
  * Migration. What was asked, the server has perhaps done; elsewhere the vCPU would
  * ask once more. So a vCPU that is stopped to be saved first ends such an access
@@ -73,6 +75,9 @@ static __thread VFIOUserHeld *vfio_user_held_now;
 static __thread VFIOUserOwed *vfio_user_held_owed;
 
 static void vfio_user_held_settle(CPUState *cpu);
+
+/* Those of one vCPU and one device, each but the last of which was interrupted */
+#define VFIO_USER_HELD_MAX  16
 
 bool vfio_user_held_is_direct(void)
 {
@@ -130,6 +135,50 @@ static bool vfio_user_held_is(const VFIOUserHeld *h, const VFIOUserAccess *a)
            (!a->is_write || !memcmp(&h->data, a->buf, a->len));
 }
 
+/* KVM's vCPU is in the middle of the instruction, and always comes back. */
+static bool vfio_user_held_is_forsaken(const VFIOUserHeld *h)
+{
+    return h->cpu == current_cpu && h->woken && !kvm_enabled() &&
+           qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL) - h->woken >
+           h->udev->timeout_ms * (int64_t)SCALE_MS;
+}
+
+/*
+ * One of this vCPU's that it will not come back to, or NULL: too old, or one of more
+ * than there can be handlers within each other.
+ */
+static VFIOUserHeld *vfio_user_held_forsaken(VFIOUserDevice *udev)
+{
+    VFIOUserHeld *h, *first = NULL;
+    unsigned nr = 0;
+
+    QEMU_LOCK_GUARD(&udev->held.lock);
+    QTAILQ_FOREACH(h, &udev->held.list, next) {
+        if (vfio_user_held_is_forsaken(h)) {
+            return vfio_user_held_ref(h);
+        }
+        if (h->cpu == current_cpu) {
+            first = first ?: h;
+            nr++;
+        }
+    }
+    return nr > VFIO_USER_HELD_MAX ? vfio_user_held_ref(first) : NULL;
+}
+
+static void vfio_user_held_forget(VFIOUserDevice *udev)
+{
+    VFIOUserHeld *h;
+
+    while ((h = vfio_user_held_forsaken(udev))) {
+        trace_vfio_user_held_forget(udev->name, h->a.region, h->a.off);
+        if (qatomic_read(&h->state) == VFIO_USER_HELD_ASKED) {
+            vfio_user_held_cancel(h);
+        }
+        vfio_user_held_end(h);
+        vfio_user_held_unref(h);
+    }
+}
+
 VFIOUserHeld *vfio_user_held_find(VFIOUserDevice *udev,
                                   const VFIOUserAccess *a)
 {
@@ -138,9 +187,11 @@ VFIOUserHeld *vfio_user_held_find(VFIOUserDevice *udev,
     if (likely(!qatomic_read(&udev->held.nr))) {
         return NULL;
     }
+    vfio_user_held_forget(udev);
     QEMU_LOCK_GUARD(&udev->held.lock);
     QTAILQ_FOREACH(h, &udev->held.list, next) {
         if (vfio_user_held_is(h, a)) {
+            h->woken = 0;
             return vfio_user_held_ref(h);
         }
     }
@@ -346,6 +397,7 @@ static void vfio_user_held_wake_locked(VFIOUserHeld *h)
 
     h->waiting = false;
     if (cpu) {
+        h->woken = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
         cpu->access.wait = false;
         qemu_cpu_kick(cpu);
     }
@@ -483,6 +535,7 @@ static void vfio_user_held_leave(VFIOUserHeld *h)
     WITH_QEMU_LOCK_GUARD(&h->udev->held.lock) {
         wait = wait && h->listed && h->state != VFIO_USER_HELD_ANSWERED;
         h->waiting = wait;
+        h->woken = wait ? 0 : qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
     }
     if (wait) {
         current_cpu->access.wait = true;
@@ -509,6 +562,10 @@ static void vfio_user_held_settle(CPUState *cpu)
     }
     if (qatomic_read(&h->state) != VFIO_USER_HELD_ANSWERED) {
         vfio_user_held_leave(h);
+    } else {
+        WITH_QEMU_LOCK_GUARD(&h->udev->held.lock) {
+            h->woken = qemu_clock_get_ns(QEMU_CLOCK_VIRTUAL);
+        }
     }
     vfio_user_held_unref(h);
 }

@@ -64,6 +64,7 @@ typedef enum VFIOUserHeldState {
  * @state: may be read without the lock
  * @listed: it is in the list
  * @waiting: its vCPU is idle until it is woken
+ * @woken: since when its vCPU can make it again, as QEMU_CLOCK_VIRTUAL; or 0
  *
  * Under the BQL:
  * @busy: the server was asked: the vCPU must finish it before its state is saved
@@ -83,6 +84,7 @@ typedef struct VFIOUserHeld {
     VFIOUserHeldState state;
     bool listed;
     bool waiting;
+    int64_t woken;
     bool blocks;
     bool busy;
     QTAILQ_ENTRY(VFIOUserHeld) next;

@@ -469,6 +469,10 @@ class VFIOUserKVM(VFIOUserFlatGuestTest):
         """Four CPUs on one device, each gets its own answers."""
         self.check_four_cpus(self.run_guest('cpus', '-smp', '4'))
 
+    def test_left(self):
+        """An interrupt in a slow access does not go back to it."""
+        self.run_guest('left', **{'x-msg-timeout-ms': 400})
+
     def test_reboot(self):
         """Four boots: each finds the device reset, and its interrupts."""
         left = self.run_guest('reboot')
@@ -582,6 +586,10 @@ class VFIOUserFlatTCG(VFIOUserFlatGuestTest):
     def test_four_cpus(self):
         """Four CPUs on one device, each gets its own answers."""
         self.check_four_cpus(self.run_guest('cpus', '-smp', '4'))
+
+    def test_left(self):
+        """An interrupt in a slow access does not go back to it."""
+        self.run_guest('left', **{'x-msg-timeout-ms': 400})
 
     def test_reboot(self):
         """Four boots: each finds the device reset, and its interrupts."""

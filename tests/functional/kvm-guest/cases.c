@@ -649,6 +649,42 @@ static void case_msix_eject(void)
     }
 }
 
+/* --- An access that nobody comes back to --- */
+
+static void *way_out[5];
+
+static void leave(void)
+{
+    spare_handler = 0;
+    __builtin_longjmp(way_out, 1);
+}
+
+/* An interrupt comes in the middle of @raise's access, and does not return to it. */
+static void write_and_leave(uint32_t raise)
+{
+    spare_handler = leave;
+    if (!__builtin_setjmp(way_out)) {
+        set_reg(KT_SLOW, raise);
+        check_wait("interrupt", &interrupts[VECTOR_SPARE], 1);
+    }
+    asm volatile("sti");
+    check("left", interrupts[VECTOR_SPARE], 1);
+}
+
+/* Later the same write is a new one: the device sees each. */
+static void case_left(void)
+{
+    msix_set(&dev, 1, VECTOR_SPARE, false);
+    msix_enable(&dev, true);
+    write_and_leave(IRQ_MSIX | 1);
+    for (unsigned i = 0; i < 10; i++) {
+        set_reg(KT_SLOW, IRQ_MSIX | 2);
+    }
+    set_reg(KT_SLOW, IRQ_MSIX | 1);
+    check("writes", reg(KT_SLOW_WRITES), 12);
+    check_wait("second interrupt", &interrupts[VECTOR_SPARE], 2);
+}
+
 /* --- Reset --- */
 
 /* The memory BAR is not cleared by a reset: it counts boots and resets. */
@@ -712,6 +748,7 @@ static const struct {
     { "cpus", case_cpus, false },
     { "msix-cpus", case_msix_cpus, false },
     { "msix-eject", case_msix_eject, true },
+    { "left", case_left, false },
     { "reboot", case_reboot, false },
 };
 

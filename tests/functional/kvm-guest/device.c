@@ -79,6 +79,11 @@ static int device_write(Device *d, TestServer *s, uint64_t off, uint32_t value)
     case KT_RAISE:
         d->raised = ts_irq_trigger(s, value >> 16, value & 0xffff);
         return 0;
+    case KT_SLOW:
+        d->raised = ts_irq_trigger(s, value >> 16, value & 0xffff);
+        d->mem[KT_SLOW_WRITES / 4]++;
+        g_usleep(KT_SLOW_MS * 1000);
+        return 0;
     case KT_SET_CAUSES:
         device_set_causes(d, s, d->causes | value);
         return 0;

@@ -121,6 +121,7 @@ bool text_equal(const char *a, const char *b);
 extern volatile uint32_t interrupts[NR_VECTORS];
 extern volatile uint32_t interrupt_cpu[NR_VECTORS];     /* of the last one */
 extern void (*volatile intx_handler)(void);
+extern void (*volatile spare_handler)(void);            /* after its EOI */
 
 void platform_init(void);
 uint32_t cpu_number(void);

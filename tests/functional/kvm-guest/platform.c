@@ -38,6 +38,7 @@ extern uint64_t idt[NR_VECTORS];
 volatile uint32_t interrupts[NR_VECTORS];
 volatile uint32_t interrupt_cpu[NR_VECTORS];
 void (*volatile intx_handler)(void);
+void (*volatile spare_handler)(void);
 
 static void (*volatile cpu_fn)(uint32_t cpu);
 static volatile uint32_t nr_cpus_up;
@@ -67,6 +68,9 @@ void guest_interrupt(uint32_t vector, uint32_t eip)
     }
     if (vector != VECTOR_SPURIOUS) {
         write32(LAPIC_BASE + LAPIC_EOI, 0);
+    }
+    if (vector == VECTOR_SPARE && spare_handler) {
+        spare_handler();
     }
 }
 

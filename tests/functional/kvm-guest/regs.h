@@ -34,6 +34,10 @@
 #define KT_RESETS           0x20    /* reads the number of DEVICE_RESETs */
 #define KT_DMA_ADDR         0x24    /* memory */
 #define KT_DMA_STORE        0x28    /* write: store it at KT_DMA_ADDR */
+/* write: raise as by KT_RAISE, and answer KT_SLOW_MS later */
+#define KT_SLOW             0x2c
+#define KT_SLOW_MS          100
+#define KT_SLOW_WRITES      0x30    /* reads how often it was written */
 /*
  * Doorbells, with --bells: writes there are signals on eventfds. Their numbers
  * can be read, and what the last one of KT_BELL_SHADOW wrote.
