@@ -104,6 +104,8 @@ struct VFIOUserConn {
     unsigned timeout_ms;
     unsigned tick_ms;       /* VFIO_USER_CONN_TICK_MS but in tests */
     uint64_t max_xfer;
+    bool patient;           /* see vfio_user_conn_set_patient() */
+    int64_t until;          /* see vfio_user_conn_set_until() */
     EventNotifier kick;     /* tells a driver in poll() to look at @tx_queue */
     AioContext *ctx;        /* from start to stop; changed under @lock */
     QEMUTimer *park_timer;
@@ -127,6 +129,7 @@ struct VFIOUserConn {
     uint16_t free_slots[VFIO_USER_CONN_MAX_REQUESTS];
     unsigned nr_free;
     QSIMPLEQ_HEAD(, VFIOUserRequest) pending;   /* with @done, without a slot */
+    int64_t answered;       /* g_get_monotonic_time() of the last reply */
     bool lockstep;
     bool no_commands;       /* the server's come elsewhere */
     bool stuck;             /* atomic: see vfio_user_conn_set_stuck() */

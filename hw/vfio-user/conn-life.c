@@ -32,6 +32,7 @@ VFIOUserConn *vfio_user_conn_new(int fd, const char *name,
     conn->opaque = opaque;
     conn->timeout_ms = timeout_ms;
     conn->life = 1;
+    conn->until = INT64_MAX;
     conn->tick_ms = VFIO_USER_CONN_TICK_MS;
     conn->max_xfer = VFIO_USER_DEFAULT_MAX_DATA_XFER;
     vfio_user_chan_init(&conn->chan, fd);
@@ -61,6 +62,23 @@ void vfio_user_conn_set_record(VFIOUserConn *conn,
 void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer)
 {
     conn->max_xfer = max_xfer;
+}
+
+void vfio_user_conn_set_patient(VFIOUserConn *conn, bool patient)
+{
+    conn->patient = patient;
+}
+
+void vfio_user_conn_set_until(VFIOUserConn *conn, int64_t until)
+{
+    conn->until = until;
+}
+
+unsigned vfio_user_conn_half_ms(VFIOUserConn *conn)
+{
+    int64_t us = conn->until - g_get_monotonic_time();
+
+    return conn->until == INT64_MAX ? 0 : MAX(us / 2000, 1);
 }
 
 void vfio_user_conn_set_no_fds(VFIOUserConn *conn)

@@ -66,6 +66,7 @@ static unsigned vfio_user_conn_rx_deliver_locked(VFIOUserConn *conn,
 
     conn->rx.req = NULL;
     conn->rx.slot = NULL;
+    conn->answered = now_ns / SCALE_US;
     vfio_user_stats_count(conn->stats.received, &conn->rx.header);
     /*
      * A reply that nobody waits for is read when there is time, which says

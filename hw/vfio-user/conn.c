@@ -152,14 +152,20 @@ void vfio_user_conn_finish_locked(VFIOUserConn *conn, VFIOUserRequest *req,
                                   VFIO_USER_REQUEST_DONE;
 }
 
+static int64_t vfio_user_conn_timeout_us(VFIOUserConn *conn,
+                                         const VFIOUserRequest *req)
+{
+    return (req->timeout_ms ? req->timeout_ms : conn->timeout_ms) *
+           (int64_t)1000;
+}
+
 /* As g_get_monotonic_time(), which is the same clock. */
 static int64_t vfio_user_conn_deadline(VFIOUserConn *conn,
                                        const VFIOUserRequest *req,
                                        int64_t now_ns)
 {
-    return now_ns / SCALE_US +
-           (req->timeout_ms ? req->timeout_ms : conn->timeout_ms) *
-           (int64_t)1000;
+    return MIN(now_ns / SCALE_US + vfio_user_conn_timeout_us(conn, req),
+               conn->until);
 }
 
 static void vfio_user_conn_set_tx(VFIOUserConnTx *tx, unsigned life,
@@ -582,12 +588,29 @@ bool vfio_user_conn_redirect(VFIOUserConn *conn, VFIOUserRequest *req,
     return true;
 }
 
+/* Until when it may be waited for, as far as is known now. */
+static int64_t vfio_user_conn_due_locked(VFIOUserConn *conn,
+                                         const VFIOUserRequest *req)
+{
+    int64_t anew = conn->answered + vfio_user_conn_timeout_us(conn, req);
+
+    return conn->patient ? MIN(MAX(req->deadline, anew), conn->until) :
+                           req->deadline;
+}
+
 int vfio_user_conn_wait(VFIOUserConn *conn, VFIOUserRequest *req)
 {
-    QEMU_LOCK_GUARD(&conn->lock);
+    int64_t due;
+    bool done;
 
-    if (!vfio_user_conn_wait_locked(conn, vfio_user_conn_is_done, req,
-                                    req->deadline) || conn->failed) {
+    QEMU_LOCK_GUARD(&conn->lock);
+    do {
+        due = vfio_user_conn_due_locked(conn, req);
+        done = vfio_user_conn_wait_locked(conn, vfio_user_conn_is_done, req,
+                                          due);
+    } while (!done && !conn->failed &&
+             due < vfio_user_conn_due_locked(conn, req));
+    if (!done || conn->failed) {
         vfio_user_conn_abandon_locked(conn, req, -ETIMEDOUT);
     }
     req->state = VFIO_USER_REQUEST_IDLE;

@@ -175,6 +175,31 @@ void vfio_user_conn_set_limits(VFIOUserConn *conn, uint64_t max_xfer);
 void vfio_user_conn_set_poll(VFIOUserConn *conn, unsigned max_us);
 
 /**
+ * vfio_user_conn_set_patient: a server that goes on answering is never late
+ * @patient: each reply gives those that are waited for their whole time anew, so
+ *     that many may be asked for at once of a server that is slow with each
+ *
+ * For vfio_user_conn_wait(). Off at first. Without requests in flight.
+ */
+void vfio_user_conn_set_patient(VFIOUserConn *conn, bool patient);
+
+/**
+ * vfio_user_conn_set_until: one deadline for all requests
+ * @until: g_get_monotonic_time() that none may wait beyond, whatever its own is;
+ *     INT64_MAX: none (at first)
+ *
+ * While only one thread uses the connection. Without requests in flight.
+ */
+void vfio_user_conn_set_until(VFIOUserConn *conn, int64_t until);
+
+/**
+ * vfio_user_conn_half_ms: VFIOUserRequest.timeout_ms where no answer is an answer
+ *
+ * With one deadline for all it leaves half of the time to what comes after. Else 0.
+ */
+unsigned vfio_user_conn_half_ms(VFIOUserConn *conn);
+
+/**
  * vfio_user_conn_set_no_fds: no reply carries descriptors any more
  *
  * Any that come are dropped. Without requests in flight; later ones have no

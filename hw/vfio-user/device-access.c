@@ -62,60 +62,141 @@ bool vfio_user_device_is_posted(VFIOUserDevice *udev, unsigned region)
     return udev->regions[region].posted && !vfio_user_conn_lockstep(udev->conn);
 }
 
-static int vfio_user_device_read_part(VFIOUserDevice *udev, unsigned region,
-                                      uint64_t off, void *buf, size_t len)
+static int vfio_user_device_one(VFIOUserDevice *udev, bool is_write,
+                                unsigned region, uint64_t off, void *buf,
+                                size_t len)
 {
     VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
 
-    vfio_user_region_msg_init(&msg, false, region, off, buf, len);
+    vfio_user_region_msg_init(&msg, is_write, region, off, buf, len);
     vfio_user_conn_call(udev->conn, &msg.req);
     return vfio_user_region_msg_result(udev, &msg);
 }
 
-static int vfio_user_device_write_part(VFIOUserDevice *udev, unsigned region,
-                                       uint64_t off, const void *buf,
-                                       size_t len)
-{
-    VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
+/* What one message does not carry ---------------------------------------------- */
 
-    if (vfio_user_device_is_posted(udev, region)) {
-        return vfio_user_device_post(udev, region, off, buf, len, 0, 0);
+/* Pieces on their way at once: few enough for any socket's buffer. */
+#define VFIO_USER_DEVICE_AHEAD  64
+
+/**
+ * VFIOUserPieces: an access in pieces, each of which is a message
+ * @off, @buf, @len: what was not asked for yet
+ * @until: for all of them, as g_get_monotonic_time(); 0: each has its own time
+ * @msgs: pieces @answered to @asked are on their way, each in its place of the ring
+ */
+typedef struct VFIOUserPieces {
+    VFIOUserDevice *udev;
+    bool is_write;
+    unsigned region;
+    uint64_t off;
+    void *buf;
+    size_t len;
+    int64_t until;
+    unsigned asked;
+    unsigned answered;
+    VFIOUserRegionMsg msgs[VFIO_USER_DEVICE_AHEAD];
+} VFIOUserPieces;
+
+static void vfio_user_device_ask_piece(VFIOUserPieces *p)
+{
+    VFIOUserRegionMsg *msg = &p->msgs[p->asked++ % VFIO_USER_DEVICE_AHEAD];
+    size_t part = MIN(p->len, p->udev->caps.max_data_xfer_size);
+
+    vfio_user_region_msg_init(msg, p->is_write, p->region, p->off, p->buf,
+                              part);
+    if (p->until) {
+        int64_t us = p->until - g_get_monotonic_time();
+
+        msg->req.timeout_ms = MAX(us, 1000) / 1000;
     }
-    vfio_user_region_msg_init(&msg, true, region, off, (void *)buf, len);
-    vfio_user_conn_call(udev->conn, &msg.req);
-    return vfio_user_region_msg_result(udev, &msg);
+    vfio_user_conn_submit(p->udev->conn, &msg->req);
+    p->off += part;
+    p->buf += part;
+    p->len -= part;
+}
+
+static int vfio_user_device_await_piece(VFIOUserPieces *p)
+{
+    VFIOUserRegionMsg *msg = &p->msgs[p->answered++ % VFIO_USER_DEVICE_AHEAD];
+
+    vfio_user_conn_wait(p->udev->conn, &msg->req);
+    return vfio_user_region_msg_result(p->udev, msg);
+}
+
+/*
+ * Once the device is in use all of them have the time of one message. Before, each
+ * has its own, if nothing else bounds them (vfio_user_conn_set_until()).
+ */
+static int vfio_user_device_pieces(VFIOUserDevice *udev, bool is_write,
+                                   unsigned region, uint64_t off, void *buf,
+                                   size_t len)
+{
+    g_autofree VFIOUserPieces *p = g_new(VFIOUserPieces, 1);
+    unsigned ahead = vfio_user_conn_lockstep(udev->conn) ?
+                     1 : VFIO_USER_DEVICE_AHEAD;
+    int ret = 0;
+
+    p->udev = udev;
+    p->is_write = is_write;
+    p->region = region;
+    p->off = off;
+    p->buf = buf;
+    p->len = len;
+    p->until = udev->ready ? g_get_monotonic_time() +
+                             udev->timeout_ms * (int64_t)1000 : 0;
+    p->asked = p->answered = 0;
+    while (!ret && (p->len || p->answered < p->asked)) {
+        if (p->len && p->asked - p->answered < ahead) {
+            vfio_user_device_ask_piece(p);
+        } else {
+            ret = vfio_user_device_await_piece(p);
+        }
+    }
+    while (p->answered < p->asked) {
+        VFIOUserRegionMsg *msg =
+            &p->msgs[p->answered++ % VFIO_USER_DEVICE_AHEAD];
+
+        vfio_user_conn_abandon(udev->conn, &msg->req);
+    }
+    return ret;
+}
+
+static int vfio_user_device_post_pieces(VFIOUserDevice *udev, unsigned region,
+                                        uint64_t off, const void *buf,
+                                        size_t len)
+{
+    int ret = 0;
+
+    while (len && !ret) {
+        size_t part = MIN(len, udev->caps.max_data_xfer_size);
+
+        ret = vfio_user_device_post(udev, region, off, buf, part, 0, 0);
+        off += part;
+        buf += part;
+        len -= part;
+    }
+    return ret;
 }
 
 int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
                           void *buf, size_t len)
 {
-    int ret = 0;
-
-    while (len && !ret) {
-        size_t part = MIN(len, udev->caps.max_data_xfer_size);
-
-        ret = vfio_user_device_read_part(udev, index, off, buf, part);
-        off += part;
-        buf += part;
-        len -= part;
+    if (len && len <= udev->caps.max_data_xfer_size) {
+        return vfio_user_device_one(udev, false, index, off, buf, len);
     }
-    return ret;
+    return vfio_user_device_pieces(udev, false, index, off, buf, len);
 }
 
 int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
                            const void *buf, size_t len)
 {
-    int ret = 0;
-
-    while (len && !ret) {
-        size_t part = MIN(len, udev->caps.max_data_xfer_size);
-
-        ret = vfio_user_device_write_part(udev, index, off, buf, part);
-        off += part;
-        buf += part;
-        len -= part;
+    if (vfio_user_device_is_posted(udev, index)) {
+        return vfio_user_device_post_pieces(udev, index, off, buf, len);
     }
-    return ret;
+    if (len && len <= udev->caps.max_data_xfer_size) {
+        return vfio_user_device_one(udev, true, index, off, (void *)buf, len);
+    }
+    return vfio_user_device_pieces(udev, true, index, off, (void *)buf, len);
 }
 
 /* What hw/vfio asks -------------------------------------------------------- */
@@ -292,20 +373,48 @@ void vfio_user_device_stuck(VFIOUserDevice *udev)
     vfio_user_device_probe(udev, NULL, 0);
 }
 
+/* For one message of a caller that has the BQL, in ms. */
+static unsigned vfio_user_device_time(VFIOUserDevice *udev)
+{
+    int64_t us = udev->reset_until - g_get_monotonic_time();
+
+    return !udev->reset_until ? udev->timeout_ms :
+           MAX(MIN(us / 1000, udev->timeout_ms), 1);
+}
+
 int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req)
 {
     VFIOUserConn *conn = udev->conn;
-    int64_t half = udev->timeout_ms * (int64_t)500;
+    unsigned ms = vfio_user_device_time(udev);
 
     if (vfio_user_conn_stuck(conn)) {
         return -ETIMEDOUT;
     }
+    req->timeout_ms = ms;
     vfio_user_conn_submit(conn, req);
-    if (!vfio_user_conn_wait_until(conn, req, g_get_monotonic_time() + half)) {
+    if (!vfio_user_conn_wait_until(conn, req, g_get_monotonic_time() +
+                                              ms * (int64_t)500)) {
         vfio_user_device_stuck(udev);
         vfio_user_conn_wait(conn, req);
+    } else if (req->ret == -ETIMEDOUT) {
+        vfio_user_device_stuck(udev);
     }
     return req->ret;
+}
+
+void vfio_user_device_begin_reset(VFIOUserDevice *udev, int64_t until)
+{
+    if (vfio_user_device_vm_has_run()) {
+        int64_t now = g_get_monotonic_time();
+
+        udev->reset_until = until > now ? until :
+                            now + udev->timeout_ms * (int64_t)1000;
+    }
+}
+
+void vfio_user_device_end_reset(VFIOUserDevice *udev)
+{
+    udev->reset_until = 0;
 }
 
 static int vfio_user_device_access_nested(VFIOUserDevice *udev,

@@ -22,6 +22,16 @@ static inline int vfio_user_device_errno(int ret)
     return -1;
 }
 
+/* device-ops.c */
+
+/**
+ * vfio_user_device_vm_has_run: whether somebody notices how long a thing takes
+ *
+ * If so it has x-msg-timeout-ms in all. In a VM that starts, or whose state is being
+ * loaded, each message has that. BQL.
+ */
+bool vfio_user_device_vm_has_run(void);
+
 /* device-access.c */
 
 /**
@@ -37,8 +47,8 @@ int vfio_user_device_post(VFIOUserDevice *udev, unsigned region, uint64_t off,
 /**
  * vfio_user_device_call_once: a command whose caller holds the BQL
  *
- * Waits for x-msg-timeout-ms, unless a server that let such a wait expire has said
- * nothing since. One that has lost this reply only answers a probe behind it, for which
+ * Waits for x-msg-timeout-ms, or for what is left of it in a reset, unless a server
+ * that let such a wait expire has said nothing since. One that has lost this reply only answers a probe behind it, for which
  * it has half of the time. Returns 0 or -errno as VFIOUserRequest.ret. BQL.
  */
 int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req);
@@ -49,6 +59,15 @@ typedef void VFIOUserProbed(VFIOUserDevice *udev, unsigned nr, int ret);
 /* Ask the server for anything. Never waits. @probed may be NULL. */
 void vfio_user_device_probe(VFIOUserDevice *udev, VFIOUserProbed *probed,
                             unsigned nr);
+
+/**
+ * vfio_user_device_begin_reset, _end_reset: all that is asked between them
+ * @until: of what it is part of, or a time that has passed
+ *
+ * In a VM that has run it has x-msg-timeout-ms in all. BQL.
+ */
+void vfio_user_device_begin_reset(VFIOUserDevice *udev, int64_t until);
+void vfio_user_device_end_reset(VFIOUserDevice *udev);
 
 /* The server has not answered in time; ask it for anything. Never waits. */
 void vfio_user_device_stuck(VFIOUserDevice *udev);

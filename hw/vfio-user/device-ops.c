@@ -141,15 +141,22 @@ static void vfio_user_device_reset_later(VFIOUserDevice *udev)
     vfio_user_irqs_was_reset(udev);
 }
 
+bool vfio_user_device_vm_has_run(void)
+{
+    return !runstate_check(RUN_STATE_PRELAUNCH) &&
+           !runstate_check(RUN_STATE_INMIGRATE) &&
+           !runstate_check(RUN_STATE_RESTORE_VM);
+}
+
 /*
- * A VM that runs stands still meanwhile. Its server has the time of one message; one
+ * VM and monitors stand still meanwhile. Its server has the time of one message; one
  * that lets it pass is not waited for again before it has said something.
  */
 static int vfio_user_device_call_reset(VFIOUserDevice *udev)
 {
     VFIOUserRequest req = { .command = VFIO_USER_DEVICE_RESET };
 
-    if (runstate_is_running()) {
+    if (vfio_user_device_vm_has_run()) {
         return vfio_user_device_call_once(udev, &req);
     }
     req.timeout_ms = vfio_user_migration_timeout(udev);

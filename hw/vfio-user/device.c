@@ -54,6 +54,8 @@ static void vfio_user_device_dma_end(void *opaque, VFIOUserDMA *dma,
 
 void vfio_user_device_set_ready(VFIOUserDevice *udev)
 {
+    vfio_user_conn_set_patient(udev->conn, false);
+    vfio_user_conn_set_until(udev->conn, INT64_MAX);
     qatomic_set(&udev->ready, true);
     /* Who loses it after this look sees @ready: both are under its lock. */
     if (vfio_user_conn_broken(udev->conn)) {

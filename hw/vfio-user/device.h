@@ -92,6 +92,8 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @missed_config: counts what was not told a server that is away
  * @missed_reset: a reset was among it
  * @gate: whether mapped areas and ioeventfds may be used
+ * @reset_until: g_get_monotonic_time() by which all messages of the reset that goes
+ *     on must be answered, or 0; under the BQL
  * @held: accesses that take long
  * @reads_config: the guest is reading config space; under the BQL
  * @io_events: what ioeventfd.c keeps, or NULL; changed under the BQL, read under
@@ -132,6 +134,7 @@ struct VFIOUserDevice {
     unsigned missed_config;
     bool missed_reset;
     VFIOUserGate gate;
+    int64_t reset_until;
     VFIOUserHeldList held;
     bool reads_config;
     VFIOUserIoEvents *io_events;
@@ -261,7 +264,8 @@ VFIOUserRegion *vfio_user_device_region(VFIOUserDevice *udev, unsigned index);
 /**
  * vfio_user_device_read, vfio_user_device_write: access a region
  *
- * Split by the negotiated size. Return 0 or -errno. Any thread.
+ * Split by the negotiated size; pieces are asked for ahead. Return 0 or -errno. Any
+ * thread.
  */
 int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
                           void *buf, size_t len);

@@ -244,6 +244,7 @@ static void vfio_user_ioeventfd_ask_one(VFIOUserDevice *udev,
         .out = &q->out, .nr_out = 1,
         .in = &q->in, .nr_in = 1,
         .in_fds = q->fds, .max_in_fds = ARRAY_SIZE(q->fds),
+        .timeout_ms = vfio_user_conn_half_ms(udev->conn),
     };
     q->asked = true;
     vfio_user_conn_submit(udev->conn, &q->req);

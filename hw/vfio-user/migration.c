@@ -157,6 +157,7 @@ static void vfio_user_migration_ask(VFIOUserDevice *udev,
         .command = VFIO_USER_DEVICE_FEATURE,
         .out = &ask->out, .nr_out = 1,
         .in = &ask->in, .nr_in = 1,
+        .timeout_ms = vfio_user_conn_half_ms(udev->conn),
     };
     vfio_user_conn_submit(udev->conn, &ask->req);
 }

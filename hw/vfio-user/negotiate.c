@@ -488,6 +488,7 @@ VFIOUserDevice *vfio_user_device_new(int fd, const char *name,
         vfio_user_conn_set_record(udev->conn,
                                   vfio_user_record_socket_new(record, false));
     }
+    vfio_user_conn_set_patient(udev->conn, true);
     vfio_user_conn_start(udev->conn, ctx);
     return udev;
 }

@@ -21,6 +21,7 @@ struct VFIOUserPCIDeviceClass {
     PCIDeviceClass parent_class;
     void (*parent_realize)(PCIDevice *pdev, Error **errp);
     PCIUnregisterFunc *parent_exit;
+    ResettablePhases parent_phases;
 };
 
 /**
@@ -34,6 +35,8 @@ struct VFIOUserPCIDeviceClass {
  * @aer: ERR, and option on-error
  * @record_path, @record: where all messages are noted down; NULL: they are not
  * @record_exit: QEMU ends, with the device in it
+ * @plug_until: by when all that plugging it in asks must be answered, as
+ *     g_get_monotonic_time(); 0 in a VM that has never run
  * @udev: from realize to finalize
  * @iothread: looks after the socket while nobody waits; NULL: the shared one
  */
@@ -53,6 +56,7 @@ struct VFIOUserPCIDevice {
     char *record_path;
     VFIOUserRecord *record;
     Notifier record_exit;
+    int64_t plug_until;
     VFIOUserDevice *udev;
     IOThread *iothread;
     IOThread *used_iothread;

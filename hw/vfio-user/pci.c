@@ -171,6 +171,9 @@ static bool vfio_user_pci_open(VFIOUserPCIDevice *dev, Error **errp)
     ctx = iothread_get_aio_context(dev->used_iothread);
     dev->udev = vfio_user_device_new(fd, name, ctx, dev->timeout_ms,
                                      dev->record);
+    if (dev->plug_until) {
+        vfio_user_conn_set_until(dev->udev->conn, dev->plug_until);
+    }
     if (!vfio_user_device_negotiate(dev->udev, ctx, dev->poll_max_us,
                                     dev->ioeventfd, errp)) {
         vfio_user_device_close(dev->udev);
@@ -249,15 +252,11 @@ static void vfio_user_pci_init_reconnect(VFIOUserPCIDevice *dev)
     vfio_user_reconnect_init(dev->udev, &VFIO_PCI(dev)->vbasedev, &opts);
 }
 
-static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
+static void vfio_user_pci_plug(PCIDevice *pdev, Error **errp)
 {
     ERRP_GUARD();
     VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
 
-    trace_vfio_user_pci_realize(DEVICE(dev)->id ?: "");
-    if (!vfio_user_pci_check_options(dev, errp)) {
-        return;
-    }
     if (!vfio_user_pci_open(dev, errp)) {
         g_autofree char *uri = socket_uri(dev->socket);
 
@@ -299,6 +298,46 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
     vfio_user_pci_init_reconnect(dev);
     trace_vfio_user_pci_realized(dev->udev->name);
     vfio_user_device_set_ready(dev->udev);
+}
+
+/*
+ * Guest and monitors of a VM that runs stand still meanwhile, so all that is asked has
+ * the time of one message. Whoever starts a VM with a slow server waits.
+ */
+static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
+{
+    ERRP_GUARD();
+    VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
+
+    trace_vfio_user_pci_realize(DEVICE(dev)->id ?: "");
+    if (!vfio_user_pci_check_options(dev, errp)) {
+        return;
+    }
+    if (vfio_user_device_vm_has_run()) {
+        dev->plug_until = g_get_monotonic_time() +
+                          dev->timeout_ms * (int64_t)1000;
+    }
+    vfio_user_pci_plug(pdev, errp);
+    if (*errp && dev->plug_until &&
+        g_get_monotonic_time() >= dev->plug_until) {
+        error_prepend(errp, "the server took longer than x-msg-timeout-ms=%u, "
+                      "which all its answers together may take where a device "
+                      "is plugged into a VM that has run; raise it for a server "
+                      "that needs more: ", dev->timeout_ms);
+    }
+}
+
+/* Reset -------------------------------------------------------------------- */
+
+/* One that plugging in ends with is part of it. */
+static void vfio_user_pci_reset_hold(Object *obj, ResetType type)
+{
+    VFIOUserPCIDevice *dev = VFIO_USER_PCI(obj);
+
+    vfio_user_device_begin_reset(dev->udev, dev->plug_until);
+    dev->plug_until = 0;
+    VFIO_USER_PCI_GET_CLASS(dev)->parent_phases.hold(obj, type);
+    vfio_user_device_end_reset(dev->udev);
 }
 
 /* Config space ------------------------------------------------------------- */
@@ -418,6 +457,9 @@ static void vfio_user_pci_class_init(ObjectClass *klass, VFIOUserClassData *data
     vupc->parent_exit = pdc->exit;
     pdc->realize = vfio_user_pci_realize;
     pdc->exit = vfio_user_pci_exit;
+    resettable_class_set_parent_phases(RESETTABLE_CLASS(klass), NULL,
+                                       vfio_user_pci_reset_hold, NULL,
+                                       &vupc->parent_phases);
     pdc->config_read = vfio_user_pci_read_config;
     pdc->config_write = vfio_user_pci_write_config;
     dc->desc = "PCI device implemented by another process (vfio-user)";

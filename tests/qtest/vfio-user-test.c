@@ -30,6 +30,7 @@ int main(int argc, char **argv)
     vut_register_odd();
     vut_register_options();
     vut_register_plug();
+    vut_register_slow();
     vut_register_errors();
     vut_register_many();
     vut_register_monitor();

@@ -132,6 +132,7 @@ void vut_register_ioeventfd(void);
 void vut_register_odd(void);
 void vut_register_options(void);
 void vut_register_plug(void);
+void vut_register_slow(void);
 void vut_register_errors(void);
 void vut_register_many(void);
 void vut_register_monitor(void);
