@@ -13,6 +13,16 @@
  * comes back when nobody has driven since the last look. Nothing is lost
  * meanwhile: whoever drives serves everything, and what comes just after is
  * late by a few milliseconds.
+ *
+ * The AioContext may be a user's IOThread that other devices use, too, and one of them
+ * may be waiting there for the BQL, which whoever stops us may hold. So stopping does
+ * not wait for the IOThread. It cuts the handlers off from the connection, and waits
+ * for one only while that is at work on it: it takes no BQL and does not wait
+ * (VFIOUserConnOps). What the IOThread itself still refers to stays until a bottom
+ * half there frees it, whenever that has its turn.
+ *
+ * Rejected: to run the AioContext's handlers by whoever waits; they are not ours. To
+ * drop the BQL while waiting: that lets go of what is on the stack above.
  */
 
 #include "qemu/osdep.h"
@@ -35,34 +45,48 @@
 static void vfio_user_conn_bg_readable(void *opaque);
 static void vfio_user_conn_bg_writable(void *opaque);
 
-static void vfio_user_conn_bg_watch(VFIOUserConn *conn)
+/* A handler begins. Returns the connection, or NULL when it was stopped. */
+static VFIOUserConn *vfio_user_conn_bg_enter(VFIOUserConnBg *bg)
 {
-    aio_set_fd_handler(conn->ctx, conn->chan.fd,
-                       conn->parked ? NULL : vfio_user_conn_bg_readable,
-                       conn->wants_write ? vfio_user_conn_bg_writable : NULL,
-                       NULL, NULL, conn);
+    QEMU_LOCK_GUARD(&bg->lock);
+    bg->busy = bg->conn;
+    return bg->conn;
 }
 
-static void vfio_user_conn_bg_park(VFIOUserConn *conn, uint64_t drives)
+static void vfio_user_conn_bg_exit(VFIOUserConnBg *bg)
 {
-    if (!conn->parked) {
-        conn->parked = true;
-        conn->park_ms = VFIO_USER_CONN_PARK_MS_MIN;
-        vfio_user_conn_bg_watch(conn);
+    QEMU_LOCK_GUARD(&bg->lock);
+    bg->busy = false;
+    qemu_cond_broadcast(&bg->idle);
+}
+
+static void vfio_user_conn_bg_watch(VFIOUserConnBg *bg, VFIOUserConn *conn)
+{
+    aio_set_fd_handler(bg->ctx, conn->chan.fd,
+                       bg->parked ? NULL : vfio_user_conn_bg_readable,
+                       bg->wants_write ? vfio_user_conn_bg_writable : NULL,
+                       NULL, NULL, bg);
+}
+
+static void vfio_user_conn_bg_park(VFIOUserConnBg *bg, VFIOUserConn *conn,
+                                   uint64_t drives)
+{
+    if (!bg->parked) {
+        bg->parked = true;
+        bg->park_ms = VFIO_USER_CONN_PARK_MS_MIN;
+        vfio_user_conn_bg_watch(bg, conn);
     } else {
-        conn->park_ms = MIN(conn->park_ms * 2,
-                            qatomic_read(&conn->no_commands) ?
-                            VFIO_USER_CONN_PARK_MS_TWIN :
-                            VFIO_USER_CONN_PARK_MS_MAX);
+        bg->park_ms = MIN(bg->park_ms * 2,
+                          qatomic_read(&conn->no_commands) ?
+                          VFIO_USER_CONN_PARK_MS_TWIN :
+                          VFIO_USER_CONN_PARK_MS_MAX);
     }
-    conn->drives_seen = drives;
-    timer_mod(conn->park_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                                conn->park_ms);
+    bg->drives_seen = drives;
+    timer_mod(bg->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + bg->park_ms);
 }
 
-static void vfio_user_conn_bg_unpark(void *opaque)
+static void vfio_user_conn_bg_unpark(VFIOUserConnBg *bg, VFIOUserConn *conn)
 {
-    VFIOUserConn *conn = opaque;
     uint64_t drives;
     bool busy;
 
@@ -73,17 +97,29 @@ static void vfio_user_conn_bg_unpark(void *opaque)
             return;
         }
     }
-    if (busy || drives != conn->drives_seen) {
-        vfio_user_conn_bg_park(conn, drives);
+    if (busy || drives != bg->drives_seen) {
+        vfio_user_conn_bg_park(bg, conn, drives);
     } else {
-        conn->parked = false;
-        conn->wants_write = qatomic_read(&conn->tx_pending);
-        vfio_user_conn_bg_watch(conn);
+        bg->parked = false;
+        bg->wants_write = qatomic_read(&conn->tx_pending);
+        vfio_user_conn_bg_watch(bg, conn);
+    }
+}
+
+static void vfio_user_conn_bg_timer(void *opaque)
+{
+    VFIOUserConnBg *bg = opaque;
+    VFIOUserConn *conn = vfio_user_conn_bg_enter(bg);
+
+    if (conn) {
+        vfio_user_conn_bg_unpark(bg, conn);
+        vfio_user_conn_bg_exit(bg);
     }
 }
 
 /* A turn as the driver; @readable: there may be something to read. */
-static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
+static void vfio_user_conn_bg_turn(VFIOUserConnBg *bg, VFIOUserConn *conn,
+                                   bool readable)
 {
     uint64_t drives;
     bool busy, failed, wants_write, sent;
@@ -94,19 +130,19 @@ static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
         failed = conn->failed;
         busy = conn->driver;
         if (!busy && !failed) {
-            conn->driver = &conn->ctx;
+            conn->driver = bg;
         }
     }
     if (failed) {
         /* The descriptor stays readable for ever. */
-        conn->parked = true;
-        conn->wants_write = false;
-        vfio_user_conn_bg_watch(conn);
+        bg->parked = true;
+        bg->wants_write = false;
+        vfio_user_conn_bg_watch(bg, conn);
         return;
     }
     if (busy) {
-        conn->wants_write = false;
-        vfio_user_conn_bg_park(conn, drives);
+        bg->wants_write = false;
+        vfio_user_conn_bg_park(bg, conn, drives);
         return;
     }
 
@@ -125,47 +161,67 @@ static void vfio_user_conn_bg_turn(VFIOUserConn *conn, bool readable)
             vfio_user_conn_bg_kick_locked(conn);
         }
     }
-    if (wants_write != conn->wants_write) {
-        conn->wants_write = wants_write;
-        vfio_user_conn_bg_watch(conn);
+    if (wants_write != bg->wants_write) {
+        bg->wants_write = wants_write;
+        vfio_user_conn_bg_watch(bg, conn);
+    }
+}
+
+static void vfio_user_conn_bg_handle(VFIOUserConnBg *bg, bool readable)
+{
+    VFIOUserConn *conn = vfio_user_conn_bg_enter(bg);
+
+    if (conn) {
+        vfio_user_conn_bg_turn(bg, conn, readable);
+        vfio_user_conn_bg_exit(bg);
     }
 }
 
 static void vfio_user_conn_bg_readable(void *opaque)
 {
-    vfio_user_conn_bg_turn(opaque, true);
+    vfio_user_conn_bg_handle(opaque, true);
 }
 
 static void vfio_user_conn_bg_writable(void *opaque)
 {
-    vfio_user_conn_bg_turn(opaque, false);
+    vfio_user_conn_bg_handle(opaque, false);
 }
 
 /* Whatever came to pass, the next turn finds out. */
 static void vfio_user_conn_bg_look(void *opaque)
 {
-    VFIOUserConn *conn = opaque;
+    VFIOUserConnBg *bg = opaque;
+    VFIOUserConn *conn = vfio_user_conn_bg_enter(bg);
 
-    conn->parked = false;
-    conn->wants_write = true;
-    vfio_user_conn_bg_watch(conn);
+    if (conn) {
+        bg->parked = false;
+        bg->wants_write = true;
+        vfio_user_conn_bg_watch(bg, conn);
+        vfio_user_conn_bg_exit(bg);
+    }
 }
 
 void vfio_user_conn_start(VFIOUserConn *conn, AioContext *ctx)
 {
+    VFIOUserConnBg *bg = g_new0(VFIOUserConnBg, 1);
+
+    bg->ctx = ctx;
+    bg->timer = aio_timer_new(ctx, QEMU_CLOCK_REALTIME, SCALE_MS,
+                              vfio_user_conn_bg_timer, bg);
+    bg->look_bh = aio_bh_new(ctx, vfio_user_conn_bg_look, bg);
+    qemu_mutex_init(&bg->lock);
+    qemu_cond_init(&bg->idle);
+    bg->conn = conn;
     QEMU_LOCK_GUARD(&conn->lock);
-    conn->park_timer = aio_timer_new(ctx, QEMU_CLOCK_REALTIME, SCALE_MS,
-                                     vfio_user_conn_bg_unpark, conn);
-    conn->look_bh = aio_bh_new(ctx, vfio_user_conn_bg_look, conn);
-    conn->ctx = ctx;
-    qemu_bh_schedule(conn->look_bh);
+    conn->bg = bg;
+    qemu_bh_schedule(bg->look_bh);
 }
 
-/* Once @failed is set the bottom half may go away. */
+/* Once @failed is set there is nothing to look after. */
 void vfio_user_conn_bg_kick_locked(VFIOUserConn *conn)
 {
-    if (conn->ctx && !conn->failed) {
-        qemu_bh_schedule(conn->look_bh);
+    if (conn->bg && !conn->failed) {
+        qemu_bh_schedule(conn->bg->look_bh);
     }
 }
 
@@ -175,32 +231,43 @@ void vfio_user_conn_bg_kick(VFIOUserConn *conn)
     vfio_user_conn_bg_kick_locked(conn);
 }
 
-static void vfio_user_conn_bg_leave(void *opaque)
+static void vfio_user_conn_bg_free(void *opaque)
 {
-    VFIOUserConn *conn = opaque;
+    VFIOUserConnBg *bg = opaque;
 
-    qemu_bh_delete(conn->look_bh);
-    timer_free(conn->park_timer);
-    aio_set_fd_handler(conn->ctx, conn->chan.fd, NULL, NULL, NULL, NULL, NULL);
-    QEMU_LOCK_GUARD(&conn->lock);
-    conn->ctx = NULL;
-    qemu_cond_broadcast(&conn->rx_idle);
+    qemu_bh_delete(bg->look_bh);
+    timer_free(bg->timer);
+    qemu_cond_destroy(&bg->idle);
+    qemu_mutex_destroy(&bg->lock);
+    g_free(bg);
 }
 
-void vfio_user_conn_bg_stop(VFIOUserConn *conn)
+AioContext *vfio_user_conn_bg_stop(VFIOUserConn *conn)
 {
-    AioContext *ctx = conn->ctx;
+    AioContext *ctx;
+    VFIOUserConnBg *bg;
 
-    if (!ctx) {
-        return;
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        bg = conn->bg;
+        conn->bg = NULL;
     }
+    if (!bg) {
+        return NULL;
+    }
+    ctx = bg->ctx;
+    WITH_QEMU_LOCK_GUARD(&bg->lock) {
+        bg->conn = NULL;
+        while (bg->busy) {
+            qemu_cond_wait(&bg->idle, &bg->lock);
+        }
+    }
+    /* Now: the descriptor may be closed, or looked after by another one. */
+    aio_set_fd_handler(ctx, conn->chan.fd, NULL, NULL, NULL, NULL, NULL);
     if (qemu_get_current_aio_context() == ctx) {
-        vfio_user_conn_bg_leave(conn);
-        return;
+        vfio_user_conn_bg_free(bg);
+    } else {
+        /* The IOThread may be about to call a handler, which finds no connection. */
+        aio_bh_schedule_oneshot(ctx, vfio_user_conn_bg_free, bg);
     }
-    aio_bh_schedule_oneshot(ctx, vfio_user_conn_bg_leave, conn);
-    QEMU_LOCK_GUARD(&conn->lock);
-    while (conn->ctx) {
-        qemu_cond_wait(&conn->rx_idle, &conn->lock);
-    }
+    return ctx;
 }

@@ -96,6 +96,32 @@ typedef struct VFIOUserWaiter {
     QTAILQ_ENTRY(VFIOUserWaiter) next;
 } VFIOUserWaiter;
 
+/**
+ * VFIOUserConnBg: the handlers of one connection in an AioContext
+ * @ctx, @timer, @look_bh: set once
+ * @lock: what follows. Taken before any lock of the connection's
+ * @idle: @busy has become false
+ * @conn: NULL once it was stopped
+ * @busy: a handler is at work on @conn
+ *
+ * The last group is the AioContext's thread's.
+ */
+typedef struct VFIOUserConnBg {
+    AioContext *ctx;
+    QEMUTimer *timer;
+    QEMUBH *look_bh;
+
+    QemuMutex lock;
+    QemuCond idle;
+    VFIOUserConn *conn;
+    bool busy;
+
+    uint64_t drives_seen;
+    bool parked;
+    unsigned park_ms;
+    bool wants_write;
+} VFIOUserConnBg;
+
 struct VFIOUserConn {
     /* Set once */
     char *name;
@@ -107,9 +133,6 @@ struct VFIOUserConn {
     bool patient;           /* see vfio_user_conn_set_patient() */
     int64_t until;          /* see vfio_user_conn_set_until() */
     EventNotifier kick;     /* tells a driver in poll() to look at @tx_queue */
-    AioContext *ctx;        /* from start to stop; changed under @lock */
-    QEMUTimer *park_timer;
-    QEMUBH *look_bh;
 
     VFIOUserChan chan;      /* receive side: the driver; send: send_lock */
 
@@ -121,7 +144,8 @@ struct VFIOUserConn {
 
     QemuMutex lock;
     /* Under @lock */
-    const void *driver;     /* who reads: a VFIOUserWaiter, &ctx, or NULL */
+    VFIOUserConnBg *bg;     /* from start to stop */
+    const void *driver;     /* who reads: a VFIOUserWaiter, @bg's, or NULL */
     bool driver_polls;      /* the driver may be in poll() */
     uint64_t nr_drives;     /* times that a waiter became the driver */
     QTAILQ_HEAD(, VFIOUserWaiter) waiters;
@@ -140,7 +164,7 @@ struct VFIOUserConn {
     unsigned nr_failing;    /* threads in the middle of telling of a failure */
     Error *error;
     bool rx_busy;           /* the driver may be touching @rx.req's memory */
-    QemuCond rx_idle;       /* not any more; or @ctx was left; see adopt */
+    QemuCond rx_idle;       /* not any more; see adopt */
 
     /* Under @lock; see conn-poll.c */
     struct {
@@ -166,12 +190,6 @@ struct VFIOUserConn {
     } rx;
 
     VFIOUserStats stats;    /* @sent: send_lock; the rest: lock */
-
-    /* AioContext thread only */
-    uint64_t drives_seen;
-    bool parked;
-    unsigned park_ms;
-    bool wants_write;
 };
 
 /* conn.c */
@@ -301,7 +319,14 @@ void vfio_user_conn_poll_end_locked(VFIOUserConn *conn, int64_t limit_ns,
                                     int64_t ns);
 
 /* conn-bg.c */
-void vfio_user_conn_bg_stop(VFIOUserConn *conn);
+
+/**
+ * vfio_user_conn_bg_stop: nobody looks after the connection any more
+ *
+ * Waits for a handler that is at work on it, but not for the AioContext. One thread
+ * at a time, not from a callback in VFIOUserConnOps. Returns the AioContext, or NULL.
+ */
+AioContext *vfio_user_conn_bg_stop(VFIOUserConn *conn);
 
 /* Have the AioContext look at the socket and @tx_queue again. Any thread. */
 void vfio_user_conn_bg_kick(VFIOUserConn *conn);

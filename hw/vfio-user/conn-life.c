@@ -315,12 +315,12 @@ static VFIOUserRequest *vfio_user_conn_move_locked(VFIOUserConn *conn,
 
 bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
 {
-    AioContext *ctx = from->ctx;
     VFIOUserRequest *orphans;
+    AioContext *ctx;
 
     assert(vfio_user_conn_broken(conn));
     vfio_user_conn_bg_stop(conn);
-    vfio_user_conn_bg_stop(from);
+    ctx = vfio_user_conn_bg_stop(from);
     if (!vfio_user_conn_is_idle(from)) {
         return false;
     }
@@ -337,9 +337,8 @@ bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
 
 void vfio_user_conn_rebind(VFIOUserConn *conn, void *opaque)
 {
-    AioContext *ctx = conn->ctx;
+    AioContext *ctx = vfio_user_conn_bg_stop(conn);
 
-    vfio_user_conn_bg_stop(conn);
     conn->opaque = opaque;
     /* The other one was told, and this one would never be. */
     if (vfio_user_conn_broken(conn)) {

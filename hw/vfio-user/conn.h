@@ -218,7 +218,7 @@ void vfio_user_conn_set_no_commands(VFIOUserConn *conn);
 /**
  * vfio_user_conn_start: look after the socket in @ctx while nobody waits
  * @ctx: serves the server's commands and notices that the server has gone;
- *     must outlive vfio_user_conn_stop()
+ *     runs one more bottom half after vfio_user_conn_stop()
  */
 void vfio_user_conn_start(VFIOUserConn *conn, AioContext *ctx);
 
@@ -233,7 +233,9 @@ void vfio_user_conn_close(VFIOUserConn *conn);
 /**
  * vfio_user_conn_stop: close, and leave the AioContext for good
  *
- * Not from a callback in VFIOUserConnOps.
+ * Does not wait for the AioContext, which may be blocked in something that the caller
+ * holds. From there no callback in VFIOUserConnOps is called after that. Not from such a
+ * callback.
  */
 void vfio_user_conn_stop(VFIOUserConn *conn);
 

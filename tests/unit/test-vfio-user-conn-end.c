@@ -341,8 +341,8 @@ static void test_failed_rests(void)
         aio_bh_schedule_oneshot(ctx, count_turn, rig);
         rig_wait_count(rig, &rig->nr_done, i + 1);
     }
-    g_assert_true(rig->conn->parked);
-    g_assert_false(rig->conn->wants_write);
+    g_assert_true(rig->conn->bg->parked);
+    g_assert_false(rig->conn->bg->wants_write);
     rig_free(rig);
 }
 

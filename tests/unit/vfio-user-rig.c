@@ -146,7 +146,9 @@ void rig_close_peer(Rig *rig)
 
 void rig_free(Rig *rig)
 {
-    vfio_user_conn_free(rig->conn);
+    if (rig->conn) {
+        vfio_user_conn_free(rig->conn);
+    }
     if (rig->iothread) {
         iothread_join(rig->iothread);
     }
