@@ -130,6 +130,32 @@ static void vfio_user_conn_hand_over_locked(VFIOUserConn *conn)
     }
 }
 
+/* Messages in a row, for a server that sends without end */
+#define VFIO_USER_CONN_SERVE_STEPS  16
+
+void vfio_user_conn_serve(VFIOUserConn *conn)
+{
+    VFIOUserWaiter w = { };
+    bool sent;
+
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        if (conn->driver || conn->failed) {
+            return;
+        }
+        conn->driver = &w;
+    }
+    for (unsigned i = 0; i < VFIO_USER_CONN_SERVE_STEPS; i++) {
+        if (vfio_user_conn_rx_step(conn)) {
+            break;
+        }
+    }
+    vfio_user_conn_tx_flush(conn, &sent);
+    WITH_QEMU_LOCK_GUARD(&conn->lock) {
+        vfio_user_conn_undrive_locked(conn);
+        vfio_user_conn_hand_over_locked(conn);
+    }
+}
+
 static void vfio_user_conn_tick_locked(VFIOUserConn *conn)
 {
     if (conn->ops->tick) {

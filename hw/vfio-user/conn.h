@@ -336,6 +336,14 @@ bool vfio_user_conn_cancel(VFIOUserConn *conn, VFIOUserRequest *req, int ret);
 bool vfio_user_conn_wait_for(VFIOUserConn *conn, VFIOUserReady *ready,
                              const void *key, int64_t until);
 
+/**
+ * vfio_user_conn_serve: read what is there, and send what there is room for
+ *
+ * Unless somebody does so already. For a thread that holds what the AioContext may be
+ * waiting for. Never waits. Any thread, but not from a callback.
+ */
+void vfio_user_conn_serve(VFIOUserConn *conn);
+
 /* What @key stands for has come about. Any thread, @done included. */
 void vfio_user_conn_wake(VFIOUserConn *conn, const void *key);
 

@@ -84,10 +84,30 @@ static void vfio_user_device_twin_failed(void *opaque)
     vfio_user_conn_fail(udev->conn, err);
 }
 
+void vfio_user_device_serve(VFIOUserDevice *udev)
+{
+    vfio_user_conn_serve(udev->twin ?: udev->conn);
+}
+
+/*
+ * The server may be waiting for the reply to a command on its second socket before it
+ * answers. The IOThread looks after that, unless it waits for the BQL in a handler of
+ * another device. Without the BQL nobody keeps it from that, and the twin may go.
+ */
+static void vfio_user_device_tick(void *opaque)
+{
+    VFIOUserDevice *udev = opaque;
+
+    if (bql_locked() && udev->twin) {
+        vfio_user_device_serve(udev);
+    }
+}
+
 const VFIOUserConnOps vfio_user_device_conn_ops = {
     .dma_begin = vfio_user_device_dma_begin,
     .dma_end = vfio_user_device_dma_end,
     .failed = vfio_user_device_failed,
+    .tick = vfio_user_device_tick,
 };
 
 const VFIOUserConnOps vfio_user_device_twin_ops = {

@@ -248,6 +248,9 @@ void vfio_user_device_offline(VFIOUserDevice *udev, Error *err);
  */
 void vfio_user_device_broke_protocol(VFIOUserDevice *udev, Error *err);
 
+/* Do the IOThread's work once, which may be waiting for the BQL. Never waits. BQL. */
+void vfio_user_device_serve(VFIOUserDevice *udev);
+
 /**
  * vfio_user_device_call: a command with a fixed layout both ways
  * @in_len: set to the reply's payload length; may be NULL

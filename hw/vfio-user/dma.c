@@ -165,8 +165,14 @@ static bool vfio_user_dma_wait_idle(VFIOUserDevice *udev, const unsigned *nr)
         if (g_get_monotonic_time() > end) {
             return false;
         }
-        qemu_cond_timedwait(&udev->dma_idle, &udev->dma_lock,
-                            VFIO_USER_DMA_TICK_MS);
+        /* Who should go on with the command may be waiting for our BQL. */
+        qemu_mutex_unlock(&udev->dma_lock);
+        vfio_user_device_serve(udev);
+        qemu_mutex_lock(&udev->dma_lock);
+        if (*nr) {
+            qemu_cond_timedwait(&udev->dma_idle, &udev->dma_lock,
+                                VFIO_USER_DMA_TICK_MS);
+        }
     }
     return true;
 }

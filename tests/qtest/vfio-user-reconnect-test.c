@@ -24,6 +24,7 @@ int main(int argc, char **argv)
     rt_register_refuse();
     rt_register_replay();
     rt_register_ioeventfd();
+    rt_register_iothread();
     rt_register_irq();
     rt_register_states();
     rt_register_policy();

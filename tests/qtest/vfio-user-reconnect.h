@@ -103,6 +103,7 @@ void rt_register_fresh(void);
 void rt_register_refuse(void);
 void rt_register_replay(void);
 void rt_register_ioeventfd(void);
+void rt_register_iothread(void);
 void rt_register_irq(void);
 void rt_register_states(void);
 void rt_register_policy(void);

@@ -159,6 +159,23 @@ static void test_rebind(void)
     rig_free(rig);
 }
 
+/* Whoever knows that the IOThread may be blocked does its work. */
+static void test_serve(void)
+{
+    Rig *rig = rig_new_started(peer_pair);
+    Blocker b;
+
+    blocker_block(&b, rig);
+    rig_send_dma(rig, 7, CMD_DMA_WRITE, 4096, COUNT, 3);
+    vfio_user_conn_serve(rig->conn);
+    rig_expect_dma(rig, 7, CMD_DMA_WRITE, 4096, COUNT, 3);
+    /* Nothing is there: nothing is waited for. */
+    vfio_user_conn_serve(rig->conn);
+    blocker_release(&b);
+    check_served(rig);
+    rig_free(rig);
+}
+
 /*
  * But a handler that is at work on the connection is waited for: after stop the owner
  * is not called any more.
@@ -211,6 +228,7 @@ int main(int argc, char **argv)
     T("free", test_free);
     T("adopt", test_adopt);
     T("rebind", test_rebind);
+    T("serve", test_serve);
     T("handler-at-work", test_handler_at_work);
 
     return g_test_run();
