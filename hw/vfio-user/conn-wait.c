@@ -18,10 +18,14 @@
  *
  * The driver leaves no complete message in the channel's buffer, so whatever is
  * to be done shows as readability of the socket.
+ *
+ * Whoever waits for the server waits here, so here it is counted when a thread does
+ * so with the BQL (bql-wait.c).
  */
 
 #include "qemu/osdep.h"
 #include <poll.h>
+#include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "conn-int.h"
 
@@ -181,18 +185,41 @@ static void vfio_user_conn_wait_slice_locked(VFIOUserConn *conn,
     QTAILQ_REMOVE(&conn->waiters, w, next);
 }
 
+/* This thread has waited since @since, and would have up to @deadline. */
+static void vfio_user_conn_count_bql_locked(VFIOUserConn *conn, int64_t since,
+                                            int64_t deadline)
+{
+    if (since < deadline && bql_locked()) {
+        int64_t us = g_get_monotonic_time() - since;
+        int64_t limit_us = MIN(deadline - since, INT64_MAX / SCALE_US);
+
+        vfio_user_bql_waited(conn->stats.bql, us * SCALE_US,
+                             limit_us * SCALE_US);
+    }
+}
+
+void vfio_user_conn_count_bql(VFIOUserConn *conn, int64_t since, int64_t until)
+{
+    QEMU_LOCK_GUARD(&conn->lock);
+    vfio_user_conn_count_bql_locked(conn, since, until);
+}
+
 bool vfio_user_conn_wait_locked(VFIOUserConn *conn,
                                 VFIOUserReady *ready, const void *key,
                                 int64_t deadline)
 {
     VFIOUserWaiter w = { .key = key };
-    int64_t tick, now;
+    int64_t since, tick, now;
 
     if (ready(conn, key)) {
         return true;
     }
+    if (conn->failed) {
+        /* There is nothing to wait for. */
+        deadline = 0;
+    }
     qemu_cond_init(&w.cond);
-    now = g_get_monotonic_time();
+    since = now = g_get_monotonic_time();
     tick = now + conn->tick_ms * (int64_t)1000;
     while (!ready(conn, key) && !conn->failed && now < deadline) {
         vfio_user_conn_wait_slice_locked(conn, &w, ready, MIN(tick, deadline));
@@ -207,6 +234,7 @@ bool vfio_user_conn_wait_locked(VFIOUserConn *conn,
         }
     }
     qemu_cond_destroy(&w.cond);
+    vfio_user_conn_count_bql_locked(conn, since, deadline);
     /* Whoever was woken to drive and leaves passes that on. */
     vfio_user_conn_hand_over_locked(conn);
     return ready(conn, key);

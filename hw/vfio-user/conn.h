@@ -344,6 +344,12 @@ bool vfio_user_conn_wait_for(VFIOUserConn *conn, VFIOUserReady *ready,
  */
 void vfio_user_conn_serve(VFIOUserConn *conn);
 
+/*
+ * This thread has waited for the server outside of the connection, since @since and up
+ * to @until at most, as g_get_monotonic_time(): count that if it holds the BQL.
+ */
+void vfio_user_conn_count_bql(VFIOUserConn *conn, int64_t since, int64_t until);
+
 /* What @key stands for has come about. Any thread, @done included. */
 void vfio_user_conn_wake(VFIOUserConn *conn, const void *key);
 

@@ -14,8 +14,11 @@
 #include "qemu/osdep.h"
 #include <sys/un.h>
 #include "qemu/cutils.h"
+#include "qemu/main-loop.h"
 #include "qemu/sockets.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
+#include "bql-wait.h"
 #include "connect.h"
 #include "trace.h"
 
@@ -52,12 +55,9 @@ static socklen_t vfio_user_connect_sockaddr(const UnixSocketAddress *addr,
     return sizeof(*un);
 }
 
-/* Returns 0, -EAGAIN when the time is over, or another -errno. */
-static int vfio_user_connect_within(int fd, const struct sockaddr_un *un,
-                                    socklen_t len, unsigned timeout_ms)
+static int vfio_user_connect_until(int fd, const struct sockaddr_un *un,
+                                   socklen_t len, int64_t deadline)
 {
-    int64_t deadline = g_get_monotonic_time() + timeout_ms * (int64_t)1000;
-
     do {
         int64_t us = deadline - g_get_monotonic_time();
         struct timeval left = {
@@ -76,6 +76,21 @@ static int vfio_user_connect_within(int fd, const struct sockaddr_un *un,
         }
     } while (errno == EINTR);
     return -errno;
+}
+
+/* Returns 0, -EAGAIN when the time is over, or another -errno. */
+static int vfio_user_connect_within(int fd, const struct sockaddr_un *un,
+                                    socklen_t len, unsigned timeout_ms)
+{
+    int64_t begin = g_get_monotonic_time();
+    int ret = vfio_user_connect_until(fd, un, len,
+                                      begin + timeout_ms * (int64_t)1000);
+
+    if (bql_locked()) {
+        vfio_user_bql_waited(NULL, (g_get_monotonic_time() - begin) * SCALE_US,
+                             0);
+    }
+    return ret;
 }
 
 static int vfio_user_connect_unix(const UnixSocketAddress *addr,

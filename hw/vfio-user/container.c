@@ -91,6 +91,7 @@ int vfio_user_container_dma_map(const VFIOContainerBase *base,
     VFIOUserBacking b;
     uint32_t flags = VFIO_USER_DMA_READABLE |
                      (readonly ? 0 : VFIO_USER_DMA_WRITEABLE);
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_MAP);
     uint64_t at, len;
     int ret = 0;
 
@@ -141,6 +142,7 @@ int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
     VFIOUserContainer *c = vfio_user_container(base);
     uint64_t last = iova + size - 1;
     IntervalTreeNode *node, *next;
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_UNMAP);
 
     /* One unmap of hw/vfio may cover many windows, and parts without any. */
     for (node = interval_tree_iter_first(&c->windows, iova, last); node;
@@ -167,6 +169,7 @@ static void vfio_user_container_begin(VFIOContainerBase *base)
 static void vfio_user_container_commit(VFIOContainerBase *base)
 {
     VFIOUserContainer *c = vfio_user_container(base);
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_COMMIT);
 
     c->in_transaction = false;
     vfio_user_container_finish(c);

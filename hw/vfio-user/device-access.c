@@ -456,6 +456,8 @@ static int vfio_user_device_access(VFIOUserDevice *udev,
     if (vfio_user_device_is_guests(udev, a)) {
         return vfio_user_guest_access(udev, a);
     }
+    VFIO_USER_BQL_SCOPE(a->region == VFIO_USER_REGION_ROM ?
+                        VFIO_USER_BQL_ROM : VFIO_USER_BQL_NESTED);
     if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
         return -EPIPE;
     }

@@ -165,6 +165,8 @@ static int vfio_user_device_call_reset(VFIOUserDevice *udev)
 
 static int vfio_user_device_reset(VFIOUserDevice *udev)
 {
+    VFIO_USER_BQL_SCOPE(vfio_user_device_vm_has_run() ?
+                        VFIO_USER_BQL_RESET : VFIO_USER_BQL_EARLY_RESET);
     bool owed;
     int ret;
 

@@ -198,6 +198,7 @@ static int vfio_user_dirty_start(VFIOUserContainer *c, Error **errp)
 {
     int64_t until = g_get_monotonic_time() + VFIO_USER_LOG_START_MS * 1000;
     VFIOUserLink link = vfio_user_device_link(c->udev);
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_LOG_START);
     VFIOUserLogStart *start;
 
     c->log.warned = false;

@@ -358,6 +358,8 @@ static bool vfio_user_dirty_too_early(const VFIOUserContainer *c)
 
 static void vfio_user_dirty_collect(VFIOUserContainer *c, bool last_stage)
 {
+    VFIO_USER_BQL_SCOPE(last_stage ? VFIO_USER_BQL_SAVE :
+                                     VFIO_USER_BQL_LOG_ROUND);
     int64_t until = last_stage ? INT64_MAX :
                     g_get_monotonic_time() + VFIO_USER_LOG_SYNC_MS * 1000;
 

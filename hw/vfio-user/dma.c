@@ -158,13 +158,11 @@ static void vfio_user_dma_end_windows(VFIOUserDevice *udev, VFIOUserDMA *dma)
 
 static bool vfio_user_dma_wait_idle(VFIOUserDevice *udev, const unsigned *nr)
 {
-    int64_t end = g_get_monotonic_time() + udev->timeout_ms * 1000ll;
+    int64_t begin = g_get_monotonic_time(), now = begin;
+    int64_t end = begin + udev->timeout_ms * 1000ll;
 
     /* A command of a connection that failed does nothing any more. */
-    while (*nr && !vfio_user_conn_broken(udev->conn)) {
-        if (g_get_monotonic_time() > end) {
-            return false;
-        }
+    while (*nr && !vfio_user_conn_broken(udev->conn) && now <= end) {
         /* Who should go on with the command may be waiting for our BQL. */
         qemu_mutex_unlock(&udev->dma_lock);
         vfio_user_device_serve(udev);
@@ -173,8 +171,12 @@ static bool vfio_user_dma_wait_idle(VFIOUserDevice *udev, const unsigned *nr)
             qemu_cond_timedwait(&udev->dma_idle, &udev->dma_lock,
                                 VFIO_USER_DMA_TICK_MS);
         }
+        now = g_get_monotonic_time();
     }
-    return true;
+    if (now > begin) {
+        vfio_user_conn_count_bql(udev->conn, begin, end);
+    }
+    return now <= end;
 }
 
 /*

@@ -181,6 +181,8 @@ static void vfio_user_gate_close_soon(VFIOUserDevice *udev)
 
 void vfio_user_gate_sent(VFIOUserDevice *udev, bool in_listener)
 {
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_GATE);
+
     if (!udev->vbasedev || vfio_user_conn_broken(udev->conn) ||
         !vfio_user_gate_is_needed(udev)) {
         return;

@@ -186,6 +186,7 @@ static int vfio_user_load_finish(VFIODevice *vbasedev)
 static int vfio_user_load_config(VFIODevice *vbasedev, QEMUFile *f)
 {
     VFIOUserDevice *udev = vfio_user_device_of(vbasedev);
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_LOAD);
     int ret = udev->load.parent->vfio_load_config(vbasedev, f);
 
     if (!ret) {

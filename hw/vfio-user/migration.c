@@ -510,6 +510,14 @@ static int vfio_user_migration_change(VFIOUserDevice *udev, int target,
     return ret;
 }
 
+static VFIOUserBqlWhy vfio_user_migration_why(VFIOUserMigration *m, int target)
+{
+    return vfio_user_migration_is_plain(m, target) ? VFIO_USER_BQL_STATE :
+           m->wanted == VFIO_USER_MIG_RESUMING ||
+           target == VFIO_USER_MIG_RESUMING ? VFIO_USER_BQL_LOAD :
+                                              VFIO_USER_BQL_SAVE;
+}
+
 static int vfio_user_migration_set_state(VFIOUserDevice *udev,
                                          struct vfio_device_feature_mig_state
                                          *arg)
@@ -517,6 +525,7 @@ static int vfio_user_migration_set_state(VFIOUserDevice *udev,
     VFIOUserMigration *m = &udev->mig;
     int wanted = arg->device_state;
     int target = vfio_user_migration_target(udev, wanted);
+    VFIO_USER_BQL_SCOPE(vfio_user_migration_why(m, target));
     Error *err = NULL;
     int before, ret;
 

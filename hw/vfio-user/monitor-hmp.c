@@ -161,6 +161,22 @@ static void vfio_user_hmp_values(Monitor *mon, const char *what,
     }
 }
 
+static void vfio_user_hmp_lock_waits(Monitor *mon,
+                                     const VFIOUserLockWaitsList *l)
+{
+    const char *sep = "  waits with the BQL:";
+
+    for (; l; l = l->next) {
+        const VFIOUserLockWaits *w = l->value;
+        g_autofree char *longest = vfio_user_hmp_time(w->longest);
+
+        monitor_printf(mon, "%s %s %" PRIu64 " (longest %s)", sep,
+                       VFIOUserLockWaitEntry_str(w->entry), w->count, longest);
+        sep = ",";
+    }
+    monitor_puts(mon, *sep == ',' ? "\n" : "");
+}
+
 static void vfio_user_hmp_stats(Monitor *mon, const VFIOUserDeviceStats *s)
 {
     monitor_printf(mon, "  messages in %.1f s:", s->period / 1e3);
@@ -182,6 +198,7 @@ static void vfio_user_hmp_stats(Monitor *mon, const VFIOUserDeviceStats *s)
     vfio_user_hmp_values(mon, "accesses", "recent", s->access->recent);
     vfio_user_hmp_values(mon, "others", "total", s->other->total);
     vfio_user_hmp_values(mon, "others", "recent", s->other->recent);
+    vfio_user_hmp_lock_waits(mon, s->lock_waits);
 }
 
 static void hmp_info_vfio_user(Monitor *mon, const QDict *qdict)

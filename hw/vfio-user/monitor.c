@@ -33,6 +33,8 @@ QEMU_BUILD_BUG_ON((int)VFIO_USER_COMMAND_MIG_DATA_WRITE !=
 QEMU_BUILD_BUG_ON((int)VFIO_USER_COMMAND__MAX != VFIO_USER_COMMAND_MAX);
 QEMU_BUILD_BUG_ON((int)VFIO_USER_INTERRUPT_TYPE_INTX != VFIO_USER_IRQ_INTX);
 QEMU_BUILD_BUG_ON((int)VFIO_USER_INTERRUPT_TYPE__MAX != VFIO_USER_IRQ_MAX);
+QEMU_BUILD_BUG_ON((int)VFIO_USER_LOCK_WAIT_ENTRY_LOAD != VFIO_USER_BQL_LOAD);
+QEMU_BUILD_BUG_ON((int)VFIO_USER_LOCK_WAIT_ENTRY__MAX != VFIO_USER_BQL_MAX);
 
 /* Counters ----------------------------------------------------------------- */
 
@@ -99,6 +101,28 @@ vfio_user_monitor_commands(const VFIOUserStats *s)
     return list;
 }
 
+static VFIOUserLockWaitsList *
+vfio_user_monitor_lock_waits(const VFIOUserBqlWaits *table)
+{
+    VFIOUserLockWaitsList *list = NULL, **tail = &list;
+
+    for (unsigned i = 0; i < VFIO_USER_BQL_MAX; i++) {
+        VFIOUserLockWaits *w;
+
+        if (!table[i].nr) {
+            continue;
+        }
+        w = g_new0(VFIOUserLockWaits, 1);
+        w->entry = i;
+        w->count = table[i].nr;
+        w->total = table[i].total_ns;
+        w->longest = table[i].max_ns;
+        w->limit = table[i].limit_ns;
+        QAPI_LIST_APPEND(tail, w);
+    }
+    return list;
+}
+
 static VFIOUserDeviceStats *vfio_user_monitor_stats(VFIOUserDevice *udev)
 {
     VFIOUserDeviceStats *s = g_new0(VFIOUserDeviceStats, 1);
@@ -119,6 +143,7 @@ static VFIOUserDeviceStats *vfio_user_monitor_stats(VFIOUserDevice *udev)
         &sum->latency[VFIO_USER_LATENCY_ACCESS], now_ns);
     s->other = vfio_user_monitor_latency(
         &sum->latency[VFIO_USER_LATENCY_OTHER], now_ns);
+    s->lock_waits = vfio_user_monitor_lock_waits(sum->bql);
     return s;
 }
 

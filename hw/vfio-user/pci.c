@@ -19,6 +19,7 @@
 #include "qemu/sockets.h"
 #include "qapi/error.h"
 #include "migration/blocker.h"
+#include "system/runstate.h"
 #include "system/system.h"
 #include "connect.h"
 #include "device-int.h"
@@ -256,6 +257,8 @@ static void vfio_user_pci_plug(PCIDevice *pdev, Error **errp)
 {
     ERRP_GUARD();
     VFIOUserPCIDevice *dev = VFIO_USER_PCI(pdev);
+    VFIO_USER_BQL_SCOPE(dev->plug_until ? VFIO_USER_BQL_HOTPLUG :
+                                          VFIO_USER_BQL_REALIZE);
 
     if (!vfio_user_pci_open(dev, errp)) {
         g_autofree char *uri = socket_uri(dev->socket);
@@ -333,6 +336,8 @@ static void vfio_user_pci_realize(PCIDevice *pdev, Error **errp)
 static void vfio_user_pci_reset_hold(Object *obj, ResetType type)
 {
     VFIOUserPCIDevice *dev = VFIO_USER_PCI(obj);
+    VFIO_USER_BQL_SCOPE(vfio_user_device_vm_has_run() ?
+                        VFIO_USER_BQL_RESET : VFIO_USER_BQL_EARLY_RESET);
 
     vfio_user_device_begin_reset(dev->udev, dev->plug_until);
     dev->plug_until = 0;

@@ -141,6 +141,7 @@ void vfio_user_stats_add(VFIOUserStats *to, VFIOUserStats *from,
     for (unsigned i = 0; i < VFIO_USER_LATENCY_MAX; i++) {
         vfio_user_stats_add_latency(&to->latency[i], &from->latency[i], now_ns);
     }
+    vfio_user_bql_add(to->bql, from->bql);
 }
 
 /* Reading ------------------------------------------------------------------ */

@@ -8,6 +8,7 @@
 #define HW_VFIO_USER_STATS_H
 
 #include "hw/vfio-user/wire.h"
+#include "bql-wait.h"
 
 /* Buckets of a histogram; see stats.c */
 #define VFIO_USER_STATS_BUCKETS     224
@@ -72,6 +73,7 @@ typedef enum VFIOUserLatencyKind {
  * VFIOUserStats: all that a connection counts
  * @since_ns: get_clock() when it began
  * @sent, @received: by command; [0]: those that the protocol does not know
+ * @bql: waits with the BQL
  *
  * It has no lock of its own: whoever counts holds one anyway.
  */
@@ -81,6 +83,7 @@ typedef struct VFIOUserStats {
     VFIOUserCount received[VFIO_USER_COMMAND_MAX];
     VFIOUserUnanswered unanswered[VFIO_USER_COMMAND_MAX];
     VFIOUserLatency latency[VFIO_USER_LATENCY_MAX];
+    VFIOUserBqlWaits bql[VFIO_USER_BQL_MAX];
 } VFIOUserStats;
 
 static inline unsigned vfio_user_stats_index(uint16_t command)

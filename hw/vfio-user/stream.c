@@ -459,6 +459,7 @@ static ssize_t vfio_user_stream_read_chunks(VFIOUserDevice *udev,
 ssize_t vfio_user_stream_read(VFIOUserDevice *udev, void *buf, size_t len)
 {
     VFIOUserStream *st = vfio_user_stream_get(udev);
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_SAVE);
     ssize_t ret;
 
     if (!st) {
@@ -524,6 +525,7 @@ static void vfio_user_stream_estimate(VFIOUserDevice *udev, VFIOUserStream *st,
 int vfio_user_stream_precopy_info(VFIOUserDevice *udev,
                                   struct vfio_precopy_info *info)
 {
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_SAVE);
     VFIOUserStream *st;
     int state;
 
@@ -636,6 +638,7 @@ static ssize_t vfio_user_stream_write_chunk(VFIOUserDevice *udev,
 ssize_t vfio_user_stream_write(VFIOUserDevice *udev, const void *buf,
                                size_t len)
 {
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_LOAD);
     VFIOUserStream *st;
     ssize_t ret;
 

@@ -8,6 +8,7 @@
 #include "qemu/timer.h"
 #include <glib/gstdio.h>
 #include "qobject/qdict.h"
+#include "qobject/qlist.h"
 #include "libqos/pci-pc.h"
 #include "hw/pci/pci_regs.h"
 #include "vfio-user-util.h"
@@ -212,10 +213,49 @@ void vut_flush(VUTest *t)
     g_assert_cmpuint(ts_log_count(t->s, read), ==, before + 1);
 }
 
+/* What has a limit of its own, whatever x-msg-timeout-ms is: in ms. */
+static int64_t lock_wait_limit_ms(const char *entry)
+{
+    return !strcmp(entry, "state-change") || !strcmp(entry, "log-start") ? 200 :
+           !strcmp(entry, "log-round") ? 20 : INT_MAX;
+}
+
+/* The server was waited for with the BQL only where docs/devel has an entry. */
+static void check_lock_waits(const QDict *device)
+{
+    QDict *stats = qdict_get_qdict(device, "stats");
+    const QListEntry *e;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(stats, "lock-waits"), e) {
+        QDict *waits = qobject_to(QDict, qlist_entry_obj(e));
+        const char *entry = qdict_get_str(waits, "entry");
+
+        g_assert_cmpstr(entry, !=, "unlisted");
+        g_assert_cmpint(qdict_get_int(waits, "limit") / SCALE_MS, <=,
+                        lock_wait_limit_ms(entry));
+    }
+}
+
+void vut_check_lock_waits(VUTest *t)
+{
+    const QListEntry *e;
+    QDict *response;
+
+    if (!qtest_probe_child(t->qts)) {
+        return;
+    }
+    response = qtest_qmp(t->qts, "{'execute': 'query-vfio-user'}");
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), e) {
+        check_lock_waits(qobject_to(QDict, qlist_entry_obj(e)));
+    }
+    qobject_unref(response);
+}
+
 void vut_free(VUTest *t)
 {
     g_autofree char *log = g_build_filename(t->dir, "stderr", NULL);
 
+    vut_check_lock_waits(t);
     g_free(t->dev);
     qpci_free_pc(t->bus);
     qtest_quit(t->qts);
@@ -306,6 +346,7 @@ static void vut_wait_deleted(VUTest *t, const char *id)
 
 void vut_del(VUTest *t, const char *id, unsigned slot)
 {
+    vut_check_lock_waits(t);
     qtest_qmp_device_del_send(t->qts, id);
     qtest_outl(t->qts, VUT_PCIHP_EJECT, 1u << slot);
     vut_wait_deleted(t, id);

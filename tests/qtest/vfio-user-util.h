@@ -88,6 +88,12 @@ void vut_wait_event(VUTest *t, const char *name);
 /* Everything that QEMU sent the server before has been handled. */
 void vut_flush(VUTest *t);
 
+/*
+ * QEMU has waited for the server with the BQL only for what it may, and no longer.
+ * Part of vut_free(); before an unplug it is the last chance for that device.
+ */
+void vut_check_lock_waits(VUTest *t);
+
 unsigned vut_nr_fds(pid_t pid);
 /* Waits until QEMU has @nr fds: some go through RCU. */
 void vut_wait_nr_fds(VUTest *t, unsigned nr);
