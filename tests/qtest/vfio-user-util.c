@@ -217,7 +217,7 @@ void vut_flush(VUTest *t)
 static int64_t lock_wait_limit_ms(const char *entry)
 {
     return !strcmp(entry, "state-change") || !strcmp(entry, "log-start") ? 200 :
-           !strcmp(entry, "log-round") ? 20 : INT_MAX;
+           !strcmp(entry, "log-round") || !strcmp(entry, "gate") ? 20 : INT_MAX;
 }
 
 /* The server was waited for with the BQL only where docs/devel has an entry. */
