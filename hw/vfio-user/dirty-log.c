@@ -26,6 +26,7 @@
 #include "qapi/error.h"
 #include "migration/misc.h"
 #include "dirty-int.h"
+#include "queued.h"
 #include "trace.h"
 
 #define VFIO_USER_LOG_START_MS      200
@@ -115,7 +116,7 @@ static void vfio_user_dirty_name_ranges(VFIOUserContainer *c)
 
 /* DMA_LOGGING_START on its way */
 struct VFIOUserLogStart {
-    VFIOUserRequest req;
+    VFIOUserQueued q;
     struct {
         struct vfio_user_feature feature;
         struct vfio_user_feature_dma_logging logging;
@@ -147,13 +148,13 @@ static VFIOUserLogStart *vfio_user_dirty_submit_start(VFIOUserContainer *c)
     };
     start->out = (struct iovec) { &start->msg, size };
     start->in = (struct iovec) { &start->msg, sizeof(start->msg) };
-    start->req = (VFIOUserRequest) {
+    start->q.req = (VFIOUserRequest) {
         .command = VFIO_USER_DEVICE_FEATURE,
         .out = &start->out, .nr_out = 1,
         .in = &start->in, .nr_in = 1,
     };
     trace_vfio_user_dirty_start(c->udev->name, nr);
-    vfio_user_conn_submit(c->udev->conn, &start->req);
+    vfio_user_queued_submit(c->udev->conn, &start->q);
     return start;
 }
 
@@ -162,7 +163,7 @@ static int vfio_user_dirty_started(VFIOUserContainer *c,
                                    VFIOUserLogStart *start, Error **errp)
 {
     uint64_t page_size = start->msg.logging.page_size;
-    int ret = start->req.ret;
+    int ret = start->q.req.ret;
     Error *err = NULL;
 
     if (ret) {
@@ -171,7 +172,7 @@ static int vfio_user_dirty_started(VFIOUserContainer *c,
                    ret == -ETIMEDOUT ? "it did not answer in time"
                                      : strerror(-ret));
     } else if (!vfio_user_wire_check_feature(&start->msg.feature,
-                                             start->req.in_len,
+                                             start->q.req.in_len,
                                              VFIO_USER_START_LOG,
                                              sizeof(start->msg.logging),
                                              sizeof(start->msg), &err) ||
@@ -186,7 +187,7 @@ static int vfio_user_dirty_started(VFIOUserContainer *c,
         c->log.page_size = page_size;
         trace_vfio_user_dirty_started(c->udev->name, page_size);
     }
-    g_free(start);
+    vfio_user_queued_put(&start->q);
     return ret;
 }
 
@@ -206,7 +207,7 @@ static int vfio_user_dirty_start(VFIOUserContainer *c, Error **errp)
         return 0;
     }
     start = vfio_user_dirty_submit_start(c);
-    if (!vfio_user_conn_wait_until(c->udev->conn, &start->req, until)) {
+    if (!vfio_user_queued_wait(&start->q, until)) {
         c->log.start = start;
         return 0;
     }
@@ -220,7 +221,7 @@ void vfio_user_dirty_late_start(VFIOUserContainer *c, int64_t until)
     Error *err = NULL;
     int ret;
 
-    if (!vfio_user_conn_wait_until(c->udev->conn, &start->req, until)) {
+    if (!vfio_user_queued_wait(&start->q, until)) {
         return;
     }
     c->log.start = NULL;
@@ -263,8 +264,7 @@ void vfio_user_dirty_lost(VFIOUserContainer *c)
     c->log.on = false;
     vfio_user_dirty_drop_reports(c);
     if (c->log.start) {
-        vfio_user_conn_abandon(c->udev->conn, &c->log.start->req);
-        g_free(c->log.start);
+        vfio_user_queued_put(&c->log.start->q);
         c->log.start = NULL;
     }
 }

@@ -40,6 +40,7 @@
 #include "qapi/error.h"
 #include "system/tcg.h"
 #include "dirty-int.h"
+#include "queued.h"
 #include "trace.h"
 
 #define VFIO_USER_LOG_SYNC_MS       20
@@ -54,7 +55,7 @@
  * @len: of @bitmap, in bytes
  */
 struct VFIOUserReport {
-    VFIOUserRequest req;
+    VFIOUserQueued q;
     VFIOUserWindow *window;
     QTAILQ_ENTRY(VFIOUserReport) next;
     struct {
@@ -162,7 +163,7 @@ static void vfio_user_dirty_ask(VFIOUserContainer *c, VFIOUserWindow *w)
     r->out_iov = (struct iovec) { &r->out, sizeof(r->out) };
     r->in_iov[0] = (struct iovec) { &r->reply, sizeof(r->reply) };
     r->in_iov[1] = (struct iovec) { r->bitmap, len };
-    r->req = (VFIOUserRequest) {
+    r->q.req = (VFIOUserRequest) {
         .command = VFIO_USER_DEVICE_FEATURE,
         .out = &r->out_iov, .nr_out = 1,
         .in = r->in_iov, .nr_in = 2,
@@ -171,7 +172,7 @@ static void vfio_user_dirty_ask(VFIOUserContainer *c, VFIOUserWindow *w)
     QTAILQ_INSERT_TAIL(&log->reports, r, next);
     log->nr_reports++;
     log->report_bytes += len;
-    vfio_user_conn_submit(c->udev->conn, &r->req);
+    vfio_user_queued_submit(c->udev->conn, &r->q);
 }
 
 static void vfio_user_dirty_free_report(VFIOUserContainer *c,
@@ -181,26 +182,19 @@ static void vfio_user_dirty_free_report(VFIOUserContainer *c,
     c->log.nr_reports--;
     c->log.report_bytes -= r->len;
     r->window->report = NULL;
-    g_free(r);
-}
-
-static void vfio_user_dirty_drop_report(VFIOUserContainer *c,
-                                        VFIOUserReport *r)
-{
-    vfio_user_conn_abandon(c->udev->conn, &r->req);
-    vfio_user_dirty_free_report(c, r);
+    vfio_user_queued_put(&r->q);
 }
 
 void vfio_user_dirty_drop_reports(VFIOUserContainer *c)
 {
     while (!QTAILQ_EMPTY(&c->log.reports)) {
-        vfio_user_dirty_drop_report(c, QTAILQ_FIRST(&c->log.reports));
+        vfio_user_dirty_free_report(c, QTAILQ_FIRST(&c->log.reports));
     }
 }
 
 static bool vfio_user_dirty_check(VFIOUserReport *r, Error **errp)
 {
-    return vfio_user_wire_check_feature(&r->reply.feature, r->req.in_len,
+    return vfio_user_wire_check_feature(&r->reply.feature, r->q.req.in_len,
                                         r->out.feature.flags,
                                         sizeof(r->reply.report) + r->len,
                                         sizeof(r->reply.report) + r->len,
@@ -228,7 +222,7 @@ static void vfio_user_dirty_report_failed(VFIOUserContainer *c,
 static int vfio_user_dirty_take(VFIOUserContainer *c, VFIOUserReport *r)
 {
     VFIOUserWindow *w = r->window;
-    int ret = r->req.ret;
+    int ret = r->q.req.ret;
     Error *err = NULL;
     uint64_t pages = 0;
 
@@ -251,7 +245,7 @@ static int vfio_user_dirty_take(VFIOUserContainer *c, VFIOUserReport *r)
 void vfio_user_dirty_forget(VFIOUserContainer *c, VFIOUserWindow *w)
 {
     if (w->report) {
-        vfio_user_dirty_drop_report(c, w->report);
+        vfio_user_dirty_free_report(c, w->report);
     }
     if (w->mapped && c->bcontainer.dirty_pages_started) {
         vfio_user_dirty_mark_all(w);
@@ -260,9 +254,14 @@ void vfio_user_dirty_forget(VFIOUserContainer *c, VFIOUserWindow *w)
 
 /* Rounds ----------------------------------------------------------------------- */
 
-static bool vfio_user_dirty_room(const VFIOUserLog *log)
+/* In lockstep what waits for its turn would keep others from theirs. */
+static bool vfio_user_dirty_room(VFIOUserContainer *c)
 {
-    return log->nr_reports < VFIO_USER_LOG_MAX_REPORTS &&
+    const VFIOUserLog *log = &c->log;
+    unsigned most = vfio_user_conn_lockstep(c->udev->conn) ?
+                    1 : VFIO_USER_LOG_MAX_REPORTS;
+
+    return log->nr_reports < most &&
            (!log->nr_reports || log->report_bytes < VFIO_USER_LOG_MAX_BYTES);
 }
 
@@ -287,7 +286,7 @@ static VFIOUserWindow *vfio_user_dirty_turn(VFIOUserContainer *c)
  */
 static unsigned vfio_user_dirty_ask_more(VFIOUserContainer *c, unsigned left)
 {
-    while (left && vfio_user_dirty_room(&c->log)) {
+    while (left && vfio_user_dirty_room(c)) {
         VFIOUserWindow *w = vfio_user_dirty_turn(c);
 
         left--;
@@ -320,7 +319,7 @@ static bool vfio_user_dirty_round(VFIOUserContainer *c, unsigned left,
             left = vfio_user_dirty_ask_more(c, left);
         }
         r = QTAILQ_FIRST(&c->log.reports);
-        if (!r || !vfio_user_conn_wait_until(c->udev->conn, &r->req, until)) {
+        if (!r || !vfio_user_queued_wait(&r->q, until)) {
             break;
         }
         ret = vfio_user_dirty_take(c, r);

@@ -47,6 +47,7 @@
 #include "qapi/error.h"
 #include "system/runstate.h"
 #include "device.h"
+#include "queued.h"
 #include "trace.h"
 
 #define VFIO_USER_MIG_PLAIN_MS      200
@@ -249,7 +250,7 @@ bool vfio_user_migration_is_stopped(VFIOUserDevice *udev)
 
 /* SET of MIG_DEVICE_STATE on its way; or DEVICE_RESET, without @state */
 struct VFIOUserStateMsg {
-    VFIOUserRequest req;
+    VFIOUserQueued q;
     VFIOUserFeatureMsg msg;
     struct iovec out;
     struct iovec in;
@@ -274,13 +275,13 @@ static VFIOUserStateMsg *vfio_user_migration_submit_state(VFIOUserDevice *udev,
     };
     memcpy(&sm->msg.data, &want, sizeof(want));
     sm->out = sm->in = (struct iovec) { &sm->msg, sizeof(sm->msg) };
-    sm->req = (VFIOUserRequest) {
+    sm->q.req = (VFIOUserRequest) {
         .command = VFIO_USER_DEVICE_FEATURE,
         .out = &sm->out, .nr_out = 1,
         .in = &sm->in, .nr_in = 1,
         .timeout_ms = vfio_user_migration_timeout(udev),
     };
-    vfio_user_conn_submit(udev->conn, &sm->req);
+    vfio_user_queued_submit(udev->conn, &sm->q);
     return sm;
 }
 
@@ -289,7 +290,7 @@ static int vfio_user_migration_state_result(VFIOUserDevice *udev,
                                             VFIOUserStateMsg *sm, Error **errp)
 {
     struct vfio_user_feature_mig_state got;
-    int ret = vfio_user_migration_result(udev, &sm->msg, &sm->req,
+    int ret = vfio_user_migration_result(udev, &sm->msg, &sm->q.req,
                                          VFIO_USER_SET_STATE, sizeof(got),
                                          errp);
 
@@ -302,7 +303,7 @@ static int vfio_user_migration_state_result(VFIOUserDevice *udev,
                    vfio_user_migration_state_name(got.state));
         ret = -EIO;
     }
-    g_free(sm);
+    vfio_user_queued_put(&sm->q);
     return ret;
 }
 
@@ -311,11 +312,11 @@ static VFIOUserStateMsg *vfio_user_migration_submit_reset(VFIOUserDevice *udev)
     VFIOUserStateMsg *sm = g_new0(VFIOUserStateMsg, 1);
 
     sm->state = VFIO_USER_MIG_UNTOLD;
-    sm->req = (VFIOUserRequest) {
+    sm->q.req = (VFIOUserRequest) {
         .command = VFIO_USER_DEVICE_RESET,
         .timeout_ms = vfio_user_migration_timeout(udev),
     };
-    vfio_user_conn_submit(udev->conn, &sm->req);
+    vfio_user_queued_submit(udev->conn, &sm->q);
     return sm;
 }
 
@@ -323,7 +324,7 @@ static VFIOUserStateMsg *vfio_user_migration_submit_reset(VFIOUserDevice *udev)
 static void vfio_user_migration_reset_result(VFIOUserDevice *udev,
                                              VFIOUserStateMsg *sm)
 {
-    int ret = sm->req.ret;
+    int ret = sm->q.req.ret;
 
     trace_vfio_user_device_reset(udev->name, ret);
     if (ret && ret != -EPIPE) {
@@ -331,7 +332,7 @@ static void vfio_user_migration_reset_result(VFIOUserDevice *udev,
                     ret == -ETIMEDOUT ? "the server did not answer in time"
                                       : strerror(-ret));
     }
-    g_free(sm);
+    vfio_user_queued_put(&sm->q);
 }
 
 /* The answer is for vfio_user_migration_settle(). */
@@ -384,7 +385,7 @@ bool vfio_user_migration_settle(VFIOUserDevice *udev, bool wait)
         return false;
     }
     while ((sm = vfio_user_migration_left(m)) &&
-           vfio_user_conn_wait_until(udev->conn, &sm->req, until)) {
+           vfio_user_queued_wait(&sm->q, until)) {
         vfio_user_migration_settle_one(udev, sm);
     }
     qemu_mutex_unlock(&m->settling);
@@ -431,7 +432,7 @@ static int vfio_user_migration_send_state(VFIOUserDevice *udev, int target,
         /* What the server refused before it finds behind the change of state. */
         vfio_user_irqs_sync(udev);
     }
-    if (vfio_user_conn_wait_until(udev->conn, &sm->req, until)) {
+    if (vfio_user_queued_wait(&sm->q, until)) {
         ret = vfio_user_migration_state_result(udev, sm, errp);
     } else {
         vfio_user_migration_leave(m, sm);
@@ -440,7 +441,7 @@ static int vfio_user_migration_send_state(VFIOUserDevice *udev, int target,
     if (!reset) {
         return ret;
     }
-    if (vfio_user_conn_wait_until(udev->conn, &reset->req, until)) {
+    if (vfio_user_queued_wait(&reset->q, until)) {
         vfio_user_migration_reset_result(udev, reset);
     } else {
         vfio_user_migration_leave(m, reset);
@@ -622,8 +623,7 @@ static void vfio_user_migration_forget(VFIOUserDevice *udev)
         WITH_QEMU_LOCK_GUARD(&m->lock) {
             QSIMPLEQ_REMOVE_HEAD(&m->unanswered, next);
         }
-        vfio_user_conn_abandon(udev->conn, &sm->req);
-        g_free(sm);
+        vfio_user_queued_put(&sm->q);
     }
 }
 

@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "hw/pci/pci_regs.h"
 #include "vfio-user-migrate.h"
 
 #define PRECOPY     (3 * VMT_MIB)
@@ -95,6 +96,36 @@ static void test_quit(const void *data)
     vmt_free(t);
 }
 
+/*
+ * One message at a time, and the server does not answer that one: "stop" and "cont"
+ * have nothing that they could send, and do not wait for that.
+ */
+static void one_at_a_time(TestServer *s)
+{
+    ts_limits(s)->twin_socket = false;
+    ts_limits(s)->no_crossing = true;
+}
+
+static void test_lockstep(void)
+{
+    VMTest *t = vmt_new_src(&(VMTOptions) {
+        .mig = { .flags = VMT_STOP_COPY }, .private_ram = true,
+        .setup = one_at_a_time, .device = ",x-msg-timeout-ms=3000",
+    });
+    uint8_t cap = qpci_find_capability(t->src->dev, PCI_CAP_ID_VNDR, 0);
+
+    ts_hold(t->src->s);
+    qpci_config_writew(t->src->dev, cap + 6, 0xbead);
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'stop'}");
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'cont'}");
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'stop'}");
+    vut_check_lock_waits(t->src);
+    ts_release(t->src->s);
+    qtest_qmp_assert_success(t->src->qts, "{'execute': 'cont'}");
+    g_assert(ts_mig_wait_state(t->src->s, VFIO_USER_MIG_RUNNING));
+    vmt_free(t);
+}
+
 static void add(const char *name, void (*fn)(const void *data))
 {
     static const char *const names[] = { "pre-copy", "p2p" };
@@ -112,4 +143,5 @@ void vut_register_migrate_stall(void)
     add("stop", test_stop);
     add("stop-refused", test_stop_refused);
     add("quit", test_quit);
+    vut_add_test("vfio-user/migrate/stall/lockstep", test_lockstep);
 }
