@@ -16,9 +16,9 @@ import unittest
 
 from qemu_test import QemuSystemTest
 
-from qemu.machine.machine import AbnormalShutdown
 import test_x86_64_vfio_user_kvm as flat
 import test_x86_64_vfio_user_private as private
+from vfio_user_case import GUEST_ENDS
 import vfio_user_smp as smp
 
 # dma-guest/guest.c
@@ -76,15 +76,11 @@ class VFIOUserDMACode(smp.VFIOUserDeviceTest):
                        '-serial', f'file:{console}',
                        '-kernel', str(guest_program()), '-D', self.trace,
                        '-trace', 'vfio_user_conn_command',
-                       '-trace', 'vfio_user_conn_failed',
+                       '-trace', 'vfio_user_conn_failed', *GUEST_ENDS,
                        *self.client(server, addr='5'))
         guest.launch()
         guest.cmd('cont')
-        try:
-            guest.wait(flat.BOOT_DEADLINE)
-        except AbnormalShutdown:
-            self.fail_with_logs('the guest has not ended within '
-                                f'{flat.BOOT_DEADLINE} s')
+        self.wait_end(guest, flat.BOOT_DEADLINE, 'the guest ends')
         return Path(console).read_text(encoding='ascii').splitlines()
 
     def check_code(self, *server_args):

@@ -35,6 +35,8 @@ VIRTIO = 'virtio-iommu-pci,addr=3'
 class VFIOUserIOMMU(VFIOUserGuestTest):
     """NVMe by QEMU's server, behind an IOMMU."""
 
+    lock_waits = ('map', 'unmap', 'commit')
+
     def boot_nvme(self, append, iommu=INTEL):
         """A guest with the disk, and what its container does in a file."""
         self.server = self.serve_disk(NVME)

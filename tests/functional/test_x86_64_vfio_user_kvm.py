@@ -25,8 +25,7 @@ import unittest
 
 from qemu_test import QemuSystemTest
 
-from qemu.machine.machine import AbnormalShutdown
-from vfio_user_case import REPOSITORY, VFIOUserTest
+from vfio_user_case import GUEST_ENDS, REPOSITORY, VFIOUserTest
 from vfio_user_server import Server, wait_until
 
 SOURCES = REPOSITORY / 'tests' / 'functional' / 'kvm-guest'
@@ -203,22 +202,16 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
         vm.add_args('-S', '-accel', self.accel, *MEMORY, *BOARD,
                     '-serial', f'file:{console}', '-kernel', str(self.guest),
                     '-append', case, '-trace', 'vfio_*', '-D', trace,
-                    *self.client(server, addr='5', **properties), *args)
-        if ask_end:
-            vm.add_args('-action', 'shutdown=pause')
+                    *self.client(server, addr='5', **properties), *args,
+                    *GUEST_ENDS)
         vm.launch()
         self.info, = vm.cmd('query-vfio-user')
         vm.cmd('cont')
+        wait_until(lambda: vm.cmd('query-status')['status'] == 'shutdown',
+                   BOOT_DEADLINE, f'the guest ends its case "{case}"')
         if ask_end:
-            wait_until(lambda: vm.cmd('query-status')['status'] == 'shutdown',
-                       BOOT_DEADLINE, f'the guest ends its case "{case}"')
             self.info, = vm.cmd('query-vfio-user')
-            vm.cmd('quit')
-        try:
-            vm.wait(BOOT_DEADLINE)
-        except AbnormalShutdown:
-            self.fail_with_logs(f'the guest has not ended its case "{case}" '
-                                f'within {BOOT_DEADLINE} s')
+        vm.shutdown()
         server.stop()
         return self.outcome(case, console, server, trace)
 
@@ -246,7 +239,7 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
         vm.set_machine(f'{self.board},memory-backend=mem')
         vm.add_args('-S', '-accel', self.accel, '-smp', '3', *MEMORY, *BOARD,
                     '-serial', f'file:{console}', '-kernel', str(self.guest),
-                    '-append', 'msix-eject', '-action', 'shutdown=pause')
+                    '-append', 'msix-eject', *GUEST_ENDS)
         vm.launch()
         vm.cmd('cont')
         for _ in range(NR_EJECTS):
@@ -255,9 +248,7 @@ class VFIOUserFlatGuestTest(VFIOUserTest):
             wait_until(lambda: all(child['name'] != 'dev' for child in vm.cmd(
                            'qom-list', path='/machine/peripheral')),
                        BOOT_DEADLINE, 'the guest ejects the device')
-        wait_until(lambda: vm.cmd('query-status')['status'] == 'shutdown',
-                   BOOT_DEADLINE, 'the guest ends')
-        vm.shutdown()
+        self.wait_end(vm, BOOT_DEADLINE, 'the guest ends')
         lines = Path(console).read_text(encoding='ascii').splitlines()
         self.assertEqual([line for line in lines if line[:3] != 'ok '],
                          ['end'])

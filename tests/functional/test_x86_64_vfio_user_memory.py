@@ -126,6 +126,7 @@ class VFIOUserMemory(VFIOUserGuestTest):
 
     def test_virtio_mem(self):
         """Memory grows and shrinks in pieces of the guest's choice."""
+        self.lock_waits = ('map', 'unmap')
         server, checksum = self.serve_random_disk()
         guest = self.boot_with_room(
             server, '-m', 'maxmem=2G', '-object',

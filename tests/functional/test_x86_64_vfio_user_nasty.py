@@ -170,6 +170,7 @@ class VFIOUserNasty(VFIOUserNastyTest):
 
     def test_e1000_ring_in_bar(self):
         """Who reads e1000's STATUS meanwhile reads e1000's STATUS."""
+        self.lock_waits = ('nested',)
         self.boot_e1000()
         self.doing = ('e1000 reads its ring from the BAR of a stopped server '
                       'and CPU 2 reads its STATUS')
@@ -187,6 +188,7 @@ class VFIOUserNasty(VFIOUserNastyTest):
 
     def test_e1000_ejected_with_ring_in_bar(self):
         """The guest ejects e1000 while it is there."""
+        self.lock_waits = ('nested',)
         self.boot_e1000()
         self.doing = ('e1000 reads its ring from the BAR of a stopped server '
                       'and is ejected')
@@ -198,6 +200,7 @@ class VFIOUserNasty(VFIOUserNastyTest):
 
     def test_edu_copies_from_bar(self):
         """4 KiB out of the BAR of a stopped server: one deadline in all."""
+        self.lock_waits = ('nested',)
         server = self.serve()
         self.boot(*self.client(server, id='dev', addr=SLOT,
                                **{'x-msg-timeout-ms': SHORT_MS}), *EDU,

@@ -17,6 +17,7 @@ from qemu_test import QemuSystemTest
 from vfio_user_case import REPOSITORY
 from vfio_user_channel import KERNEL_COMMAND_LINE, Guest
 from vfio_user_guest import MIB, VFIOUserGuestTest
+from vfio_user_lock_waits import MIGRATION_WAITS
 from vfio_user_migration import find_server
 import vfio_user_recipes as recipes
 from vfio_user_rows import NVME
@@ -203,6 +204,7 @@ class VFIOUserRecipes(VFIOUserGuestTest):
 
     def test_migration(self):
         """The guest is at the target afterwards."""
+        self.lock_waits = MIGRATION_WAITS
         for side in ('source', 'target'):
             self.serve_engine(side)
         source = self.boot_block('migration-source')

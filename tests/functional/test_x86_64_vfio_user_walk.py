@@ -21,8 +21,7 @@ import unittest
 
 from qemu_test import QemuSystemTest
 
-from qemu.machine.machine import AbnormalShutdown
-from vfio_user_case import VFIOUserTest
+from vfio_user_case import GUEST_ENDS, VFIOUserTest
 from vfio_user_server import Server
 import vfio_user_torture as torture
 
@@ -78,16 +77,12 @@ class VFIOUserWalk(VFIOUserTest):
         vm.add_args('-S', *torture.machine_arguments(
                         board, accel, self.guest, f'walk {seed} {steps}'),
                     '-m', f'{torture.MEMORY}M', '-no-reboot',
-                    '-serial', f'file:{console}',
+                    '-serial', f'file:{console}', *GUEST_ENDS,
                     *self.client(server, **torture.PLACES[board]))
         vm.launch()
         vm.cmd('cont')
-        try:
-            vm.wait(DEADLINE)
-        except AbnormalShutdown:
-            self.fail_with_logs(f'{board}, {accel}, seed {seed}: no end of '
-                                f'{steps} steps within {DEADLINE} s; QEMU\'s '
-                                f'status {vm.exitcode()}')
+        self.wait_end(vm, DEADLINE, f'{board}, {accel}, seed {seed}: the end '
+                      f'of {steps} steps')
         server.stop()
         self.assertEqual(Path(console).read_text(encoding='ascii')
                          .splitlines(), CHECKED,

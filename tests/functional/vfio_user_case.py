@@ -4,6 +4,7 @@
 A test starts its servers by table row or by name, and gets them stopped when
 it ends.  A server that died of a signal, and a QEMU that did not end with 0,
 fail the test that used them, whatever the test itself thought of the matter.
+So does a QEMU that has waited for a server with the BQL for what it may not.
 What a failing assertion says ends with the names of all logs that can tell
 more; they stay after the test.
 """
@@ -16,12 +17,15 @@ from typing import List, NamedTuple
 
 from qemu_test import QemuSystemTest
 
+import vfio_user_lock_waits
 from vfio_user_server import Server, qemu_server, wait_until
 from vfio_user_watchdog import Watchdog
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MIB = 1 << 20
 STOP_DEADLINE = 30
+# QEMU does not end with its guest: it can be asked before.
+GUEST_ENDS = ('-action', 'shutdown=pause')
 
 
 class Disk(NamedTuple):
@@ -38,8 +42,12 @@ class Disk(NamedTuple):
 class VFIOUserTest(QemuSystemTest):
     """Servers, and what to say on failure."""
 
+    # What QEMU waits for a server for with the BQL, in these tests
+    lock_waits = ()
+
     def setUp(self):
         super().setUp()
+        self.complaints = []
         self.servers = []
         self.logs = []
         Watchdog(self, self.running, self.log_file('stacks.log')).start()
@@ -48,6 +56,37 @@ class VFIOUserTest(QemuSystemTest):
         """Name and process of each QEMU that runs."""
         return [(name, vm.get_pid()) for name, vm in self._vms.items()
                 if vm.is_running()]
+
+    def has_failed(self):
+        """What is wrong has been reported already."""
+        result = self._outcome.result
+        return any(test is self for test, _ in result.failures + result.errors)
+
+    def check_lock_waits(self, devices):
+        """The answer to query-vfio-user, before a QEMU ends."""
+        self.complaints += vfio_user_lock_waits.complaints(devices,
+                                                           self.lock_waits)
+
+    def _new_vm(self, name, *args):
+        """One that is asked for its waits before it is shut down."""
+        vm = super()._new_vm(name, *args)
+        shutdown = vm.shutdown
+
+        def checked(*args, **kwargs):
+            try:
+                if vm.is_running() and not self.has_failed():
+                    self.check_lock_waits(vm.cmd('query-vfio-user'))
+            finally:
+                shutdown(*args, **kwargs)
+        vm.shutdown = checked
+        return vm
+
+    @staticmethod
+    def wait_end(vm, deadline, what):
+        """The guest of a QEMU with GUEST_ENDS powers off, and QEMU ends."""
+        wait_until(lambda: vm.cmd('query-status')['status'] == 'shutdown',
+                   deadline, what)
+        vm.shutdown()
 
     def tearDown(self):
         super().tearDown()
@@ -59,12 +98,11 @@ class VFIOUserTest(QemuSystemTest):
         crashes += [f'QEMU "{name}" ended with status {vm.exitcode()}, see '
                     f'{self.log_file(name + ".log")}'
                     for name, vm in self._vms.items() if vm.exitcode()]
+        crashes += self.complaints
         for crash in crashes:
             self.log.error(crash)
         # A test that failed has been reported, and TAP has one line a test.
-        result = self._outcome.result
-        if not any(test is self
-                   for test, _ in result.failures + result.errors):
+        if not self.has_failed():
             self.assertFalse(crashes, '\n'.join(crashes))
 
     def require_object(self, name):

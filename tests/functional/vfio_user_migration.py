@@ -18,6 +18,7 @@ from qemu.machine.machine import AbnormalShutdown
 from vfio_user_case import MIB, REPOSITORY
 from vfio_user_channel import Guest
 import vfio_user_guest
+from vfio_user_lock_waits import MIGRATION_WAITS
 from vfio_user_server import Server, wait_until
 
 MEMORY = '256M'
@@ -79,6 +80,8 @@ class Side(NamedTuple):
 
 class VFIOUserMigrationTest(vfio_user_guest.VFIOUserGuestTest):
     """Sides, hops, and what the guest says."""
+
+    lock_waits = MIGRATION_WAITS
 
     setup = Setup()
 

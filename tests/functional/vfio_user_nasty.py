@@ -256,6 +256,7 @@ class VFIOUserNastyTest(VFIOUserAccelTest, VFIOUserReturnTest):
     def end(self):
         """QEMU is asked to end, and does."""
         pid = self.guest.get_pid()
+        self.check_lock_waits(self.monitor('query-vfio-user'))
         self.doing += ', and QEMU is to quit'
         self.monitor('quit')
         try:
