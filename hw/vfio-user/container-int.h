@@ -47,7 +47,7 @@ void vfio_user_container_backing(VFIOUserContainer *c, void *vaddr,
  * @b, @vaddr: the memory of which it is a piece, and where we have that
  * @at: where in it the window begins, in bytes
  *
- * It has no entry yet, and the server is not told. Owned by the container.
+ * It has no entry yet, and is untold. Owned by the container.
  */
 VFIOUserWindow *vfio_user_container_add(VFIOUserContainer *c, uint64_t iova,
                                         uint64_t size, uint32_t flags,
@@ -57,7 +57,36 @@ VFIOUserWindow *vfio_user_container_add(VFIOUserContainer *c, uint64_t iova,
 /* Take a window away, with its entry; the server is told by the caller. */
 void vfio_user_container_del(VFIOUserContainer *c, VFIOUserWindow *w);
 
+/* Wants or no longer wants the server to be told of it. */
+void vfio_user_container_put_untold(VFIOUserContainer *c, VFIOUserWindow *w,
+                                    bool full);
+void vfio_user_container_take_untold(VFIOUserContainer *c, VFIOUserWindow *w);
+
+/* Any thread */
+void vfio_user_container_unref_entry(VFIOUserEntry *e);
+
 /* container-msg.c */
+
+/**
+ * VFIOUserRefusal: what the answer to such a message means
+ * @VFIO_USER_REFUSAL_NONE: that it was done, or that the device is lost
+ * @VFIO_USER_REFUSAL_GONE: nothing: what is to be unmapped was never mapped
+ * @VFIO_USER_REFUSAL_STOPPED: say it again when the device runs
+ * @VFIO_USER_REFUSAL_FULL: say it again when there is room
+ */
+typedef enum VFIOUserRefusal {
+    VFIO_USER_REFUSAL_NONE,
+    VFIO_USER_REFUSAL_GONE,
+    VFIO_USER_REFUSAL_STOPPED,
+    VFIO_USER_REFUSAL_FULL,
+} VFIOUserRefusal;
+
+/* As vfio_user_container_send_map(). */
+void vfio_user_container_send_unmap(VFIOUserContainer *c, VFIOUserEntry *e);
+
+/* Handle the outcomes of messages that nobody waits for; not if @c is NULL. */
+void vfio_user_container_take_outcomes(VFIOUserDevice *udev,
+                                       VFIOUserContainer *c);
 
 /**
  * vfio_user_container_finish: wait until what was sent has an outcome
@@ -67,6 +96,25 @@ void vfio_user_container_del(VFIOUserContainer *c, VFIOUserWindow *w);
  * reason in the container's @error. Later a refusal takes the device offline.
  */
 int vfio_user_container_finish(VFIOUserContainer *c);
+
+/* container-sync.c */
+
+/**
+ * vfio_user_container_sync: tell the server what it can be told
+ *
+ * Windows that are untold, as far as there is room; before them what is stale.
+ */
+void vfio_user_container_sync(VFIOUserContainer *c);
+
+/**
+ * vfio_user_container_refused: the server was told of an entry, and refused
+ * @map: of DMA_MAP
+ */
+void vfio_user_container_refused(VFIOUserContainer *c, VFIOUserEntry *e,
+                                 bool map, VFIOUserRefusal refusal);
+
+/* vfio_user_container_look() from the main loop. Any thread. */
+void vfio_user_container_look_soon(VFIOUserDevice *udev);
 
 /* container.c */
 

@@ -113,10 +113,12 @@ VFIOUserWindow *vfio_user_container_add(VFIOUserContainer *c,
     w->vaddr = vaddr + at;
     w->flags = flags;
     w->ram_addr = b->ram_addr + at;
+    w->device = b->device;
     WITH_QEMU_LOCK_GUARD(&c->udev->dma_lock) {
         interval_tree_insert(&w->node, &c->windows);
     }
     c->nr_windows++;
+    vfio_user_container_put_untold(c, w, false);
     return w;
 }
 
@@ -126,6 +128,7 @@ void vfio_user_container_del(VFIOUserContainer *c, VFIOUserWindow *w)
     if (w->entry) {
         vfio_user_container_del_entry(c, w->entry);
     }
+    vfio_user_container_take_untold(c, w);
     WITH_QEMU_LOCK_GUARD(&c->udev->dma_lock) {
         interval_tree_remove(&w->node, &c->windows);
     }
@@ -133,13 +136,38 @@ void vfio_user_container_del(VFIOUserContainer *c, VFIOUserWindow *w)
     g_free(w);
 }
 
+void vfio_user_container_put_untold(VFIOUserContainer *c, VFIOUserWindow *w,
+                                    bool full)
+{
+    vfio_user_container_take_untold(c, w);
+    w->is_untold = true;
+    w->untold = full ? VFIO_USER_UNTOLD_FULL :
+                w->device ? VFIO_USER_UNTOLD_DEVICE : VFIO_USER_UNTOLD_RAM;
+    QTAILQ_INSERT_TAIL(&c->untold[w->untold], w, next);
+    c->untold_sum.nr++;
+    c->untold_sum.bytes += vfio_user_window_size(w);
+}
+
+void vfio_user_container_take_untold(VFIOUserContainer *c, VFIOUserWindow *w)
+{
+    if (w->is_untold) {
+        w->is_untold = false;
+        QTAILQ_REMOVE(&c->untold[w->untold], w, next);
+        c->untold_sum.nr--;
+        c->untold_sum.bytes -= vfio_user_window_size(w);
+    }
+}
+
 /* Entries ------------------------------------------------------------------ */
 
-void vfio_user_container_add_entry(VFIOUserContainer *c, uint64_t start,
-                                   uint64_t last, VFIOUserWindow *w)
+VFIOUserEntry *vfio_user_container_add_entry(VFIOUserContainer *c,
+                                             uint64_t start, uint64_t last,
+                                             VFIOUserWindow *w)
 {
     VFIOUserEntry *e = g_new0(VFIOUserEntry, 1);
 
+    e->refs = 1;
+    e->listed = true;
     e->node.start = start;
     e->node.last = last;
     e->window = w;
@@ -150,6 +178,7 @@ void vfio_user_container_add_entry(VFIOUserContainer *c, uint64_t start,
     } else {
         c->nr_by_message++;
     }
+    return e;
 }
 
 void vfio_user_container_del_entry(VFIOUserContainer *c, VFIOUserEntry *e)
@@ -162,7 +191,16 @@ void vfio_user_container_del_entry(VFIOUserContainer *c, VFIOUserEntry *e)
     } else {
         c->nr_by_message--;
     }
-    g_free(e);
+    e->listed = false;
+    e->window = NULL;
+    vfio_user_container_unref_entry(e);
+}
+
+void vfio_user_container_unref_entry(VFIOUserEntry *e)
+{
+    if (qatomic_fetch_dec(&e->refs) == 1) {
+        g_free(e);
+    }
 }
 
 void vfio_user_container_sum(VFIOUserContainer *c, VFIOUserWindowSum *with_fd,

@@ -10,8 +10,8 @@
  * and DMA_WRITE (dma.c). Which of the two it is, container-window.c finds out.
  *
  * hw/vfio stops the VM when a map fails at run time. A server that refuses a
- * window is no reason for that: the device goes offline instead, and every
- * call succeeds from then on.
+ * window is no reason for that: the device goes offline instead, or on without
+ * the window (container-sync.c), and every call succeeds.
  *
  * Memory that belongs to another device (a BAR mapped through) gets a window
  * only if peer.c has a descriptor for it; otherwise dma.c refuses it, too.
@@ -21,7 +21,6 @@
 #include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qapi/error.h"
-#include "system/runstate.h"
 #include "container-int.h"
 #include "trace.h"
 
@@ -32,55 +31,14 @@ static VFIOUserContainer *vfio_user_container(const VFIOContainerBase *base)
 
 /* Map and unmap ------------------------------------------------------------ */
 
-static int vfio_user_container_refuse(VFIOUserContainer *c, int ret,
-                                      Error *err)
+/* The server is told in the end. Returns as vfio_user_container_finish(). */
+static int vfio_user_container_changed(VFIOUserContainer *c)
 {
-    if (c->bcontainer.initialized) {
-        vfio_user_device_offline(c->udev, err);
+    if (c->in_transaction) {
         return 0;
     }
-    if (!c->bcontainer.error) {
-        c->bcontainer.error = err;
-    } else {
-        error_free(err);
-    }
-    return ret;
-}
-
-/* One window. Returns 0 or -errno, with the reason where hw/vfio looks. */
-static int vfio_user_container_map_one(VFIOUserContainer *c, uint64_t iova,
-                                       uint64_t size, uint32_t flags,
-                                       const VFIOUserBacking *b, void *vaddr,
-                                       uint64_t at)
-{
-    bool behind_iommu = vfio_user_dma_behind_iommu(c->udev);
-    VFIOUserWindow *w;
-
-    if (!behind_iommu && c->nr_entries >= c->udev->caps.max_dma_maps) {
-        Error *err = NULL;
-
-        error_setg(&err, "guest memory needs more DMA windows than the %" PRIu64
-                   " that the server allows (max_dma_maps)",
-                   c->udev->caps.max_dma_maps);
-        return vfio_user_container_refuse(c, -ENOSPC, err);
-    }
-    trace_vfio_user_container_map(c->udev->name, iova, size, b->fd,
-                                  b->offset + at, flags);
-    w = vfio_user_container_add(c, iova, size, flags, b, vaddr, at);
-    if (behind_iommu && !vfio_user_iommu_room(c)) {
-        vfio_user_iommu_cover(c, iova, iova + size - 1);
-        return 0;
-    }
-    vfio_user_container_add_entry(c, iova, iova + size - 1, w);
-    w->has_fd = b->fd >= 0;
-    w->mapped = w->has_fd && !b->device && flags & VFIO_USER_DMA_WRITEABLE;
-    if (vfio_user_container_is_told(c, iova)) {
-        c->told_outside |= !b->device && !vfio_user_held_in_access() &&
-                           c->in_transaction && runstate_is_running();
-        vfio_user_container_send_map(c, iova, size, flags, b->fd,
-                                     b->offset + at);
-    }
-    return 0;
+    vfio_user_container_sync(c);
+    return vfio_user_container_finish(c);
 }
 
 int vfio_user_container_dma_map(const VFIOContainerBase *base,
@@ -93,43 +51,36 @@ int vfio_user_container_dma_map(const VFIOContainerBase *base,
                      (readonly ? 0 : VFIO_USER_DMA_WRITEABLE);
     VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_MAP);
     uint64_t at, len;
-    int ret = 0;
 
     /* What is wrong was reported, or is in @error by the time of commit. */
     if (vfio_user_device_link(c->udev) == VFIO_USER_LINK_GONE) {
         return 0;
     }
     vfio_user_container_backing(c, vaddr, readonly, &b);
-    /* A guest that moves BARs about must not use up what RAM needs. */
-    if (b.device && (b.fd < 0 || c->nr_entries >=
-                     c->udev->caps.max_dma_maps / 2)) {
+    if (b.device && b.fd < 0) {
         trace_vfio_user_container_skip(c->udev->name, iova, size);
         return 0;
     }
-    for (at = 0; at < size && !ret; at += len) {
+    for (at = 0; at < size; at += len) {
         len = MIN(size - at,
                   c->max_window - ((iova + at) & (c->max_window - 1)));
-        ret = vfio_user_container_map_one(c, iova + at, len, flags, &b, vaddr,
-                                          at);
+        vfio_user_container_add(c, iova + at, len, flags, &b, vaddr, at);
     }
-    if (ret) {
-        return ret;
-    }
-    return c->in_transaction ? 0 : vfio_user_container_finish(c);
+    return vfio_user_container_changed(c);
 }
 
 static void vfio_user_container_unmap_one(VFIOUserContainer *c,
                                           VFIOUserWindow *w)
 {
     uint64_t start = w->node.start, last = w->node.last;
-    bool own = w->entry;
 
     trace_vfio_user_container_unmap(c->udev->name, start, last - start + 1);
-    if (own && vfio_user_container_is_told(c, start)) {
-        vfio_user_container_send_unmap(c, start, last - start + 1);
-    }
-    vfio_user_container_del(c, w);
-    if (!own) {
+    vfio_user_dirty_forget(c, w);
+    if (w->entry) {
+        vfio_user_container_untell(c, w->entry);
+        vfio_user_container_del(c, w);
+    } else {
+        vfio_user_container_del(c, w);
         vfio_user_iommu_uncover(c, start, last);
     }
     c->unmapped = vfio_user_dma_behind_iommu(c->udev);
@@ -158,7 +109,7 @@ int vfio_user_container_dma_unmap(const VFIOContainerBase *base,
         vfio_user_container_unmap_one(c, container_of(node, VFIOUserWindow,
                                                       node));
     }
-    return c->in_transaction ? 0 : vfio_user_container_finish(c);
+    return vfio_user_container_changed(c);
 }
 
 static void vfio_user_container_begin(VFIOContainerBase *base)
@@ -166,13 +117,41 @@ static void vfio_user_container_begin(VFIOContainerBase *base)
     vfio_user_container(base)->in_transaction = true;
 }
 
+/* While the device realizes: with part of the guest's memory it must not run. */
+static void vfio_user_container_check_room(VFIOUserContainer *c)
+{
+    unsigned nr = 0;
+
+    if (c->bcontainer.initialized || c->bcontainer.error ||
+        QTAILQ_EMPTY(&c->untold[VFIO_USER_UNTOLD_RAM])) {
+        return;
+    }
+    for (VFIOUserWindow *w = vfio_user_container_first(c); w;
+         w = vfio_user_container_next(w)) {
+        nr += !w->device;
+    }
+    error_setg(&c->bcontainer.error, "guest memory needs %u DMA windows, more "
+               "than the %" PRIu64 " that the server allows (max_dma_maps): use "
+               "a server that allows more, or give the guest its memory in "
+               "fewer pieces (-m instead of many DIMMs)", nr,
+               c->udev->caps.max_dma_maps);
+}
+
+static void vfio_user_container_tell_all(VFIOUserContainer *c)
+{
+    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_COMMIT);
+
+    vfio_user_container_sync(c);
+    vfio_user_container_check_room(c);
+    c->in_transaction = false;
+    vfio_user_container_finish(c);
+}
+
 static void vfio_user_container_commit(VFIOContainerBase *base)
 {
     VFIOUserContainer *c = vfio_user_container(base);
-    VFIO_USER_BQL_SCOPE(VFIO_USER_BQL_COMMIT);
 
-    c->in_transaction = false;
-    vfio_user_container_finish(c);
+    vfio_user_container_tell_all(c);
     if (c->told_outside) {
         c->told_outside = false;
         vfio_user_gate_sent(c->udev, true);
@@ -252,6 +231,10 @@ static void vfio_user_container_init(Object *obj)
     VFIOUserContainer *c = VFIO_IOMMU_USER(obj);
 
     QSIMPLEQ_INIT(&c->pending);
+    QTAILQ_INIT(&c->stale);
+    for (unsigned i = 0; i < VFIO_USER_NR_UNTOLD; i++) {
+        QTAILQ_INIT(&c->untold[i]);
+    }
     QTAILQ_INIT(&c->log.reports);
 }
 
@@ -270,6 +253,7 @@ static void vfio_user_container_finalize(Object *obj)
         vfio_user_container_del_entry(c, container_of(node, VFIOUserEntry,
                                                       node));
     }
+    vfio_user_container_forget(c);
     WITH_QEMU_LOCK_GUARD(&c->udev->dma_lock) {
         c->udev->windows = NULL;
     }

@@ -21,14 +21,41 @@ typedef struct VFIOUserLogStart VFIOUserLogStart;
 
 /**
  * VFIOUserEntry: what takes a place in the server's table of windows
+ * @refs: the container's, and one for each message about it; atomic
+ * @refused: vfio_user_conn_life() of the server that refused to map it; atomic
  * @node: where, in IOVAs
  * @window: which it is; NULL: addresses at which the server asks by message,
  *     see iommu.c
+ * @listed: in VFIOUserContainer.entries
+ * @tried: the server has refused the window before, for want of room
+ * @nr_freed: VFIOUserContainer's when it was sent
+ * @next: in VFIOUserContainer.stale
  */
 typedef struct VFIOUserEntry {
+    int refs;
+    unsigned refused;
     IntervalTreeNode node;
     struct VFIOUserWindow *window;
+    bool listed;
+    bool tried;
+    unsigned nr_freed;
+    QTAILQ_ENTRY(VFIOUserEntry) next;
 } VFIOUserEntry;
+
+/**
+ * VFIOUserUntold: why the server was not told of a window
+ * @VFIO_USER_UNTOLD_RAM: not yet, or its table is full
+ * @VFIO_USER_UNTOLD_FULL: it refused the window, as it had no room
+ * @VFIO_USER_UNTOLD_DEVICE: as RAM, of another device's memory
+ *
+ * In the order in which they are told.
+ */
+typedef enum VFIOUserUntold {
+    VFIO_USER_UNTOLD_RAM,
+    VFIO_USER_UNTOLD_FULL,
+    VFIO_USER_UNTOLD_DEVICE,
+    VFIO_USER_NR_UNTOLD,
+} VFIOUserUntold;
 
 /**
  * VFIOUserWindow: a piece of guest memory that the device may access
@@ -41,7 +68,9 @@ typedef struct VFIOUserEntry {
  * @report: a question for its dirty pages on its way; see dirty.c
  * @reported: the round of the last report that was taken
  * @logged: DMA_LOGGING_START named it
+ * @device: another device's memory
  * @entry: the server's, for it alone; NULL: it has none
+ * @is_untold: it is in VFIOUserContainer.untold[@untold], as @next
  */
 typedef struct VFIOUserWindow {
     IntervalTreeNode node;
@@ -53,8 +82,22 @@ typedef struct VFIOUserWindow {
     VFIOUserReport *report;
     uint64_t reported;
     bool logged;
+    bool device;
     VFIOUserEntry *entry;
+    bool is_untold;
+    VFIOUserUntold untold;
+    QTAILQ_ENTRY(VFIOUserWindow) next;
 } VFIOUserWindow;
+
+/**
+ * VFIOUserWindowSum: windows of one kind
+ * @nr: how many
+ * @bytes: in all of them
+ */
+typedef struct VFIOUserWindowSum {
+    uint64_t nr;
+    uint64_t bytes;
+} VFIOUserWindowSum;
 
 static inline uint64_t vfio_user_window_size(const VFIOUserWindow *w)
 {
@@ -108,13 +151,23 @@ typedef struct VFIOUserLog {
  * @entries: VFIOUserEntry by IOVA: what the server has, or will once it handles
  *     what was sent. They do not overlap
  * @nr_by_message: those without a window
+ * @untold: windows that the server is to be told of; see container-sync.c
+ * @untold_sum: all of these
+ * @stale, @nr_stale: entries that the server refused to give up
+ * @full: the server had no room for a window, and none has become free since; or
+ *     one of those that it refused is told again
+ * @nr_freed: entries that were given back
+ * @refuses_stopped: the server refuses windows while the device is stopped
+ * @in_doubt: messages to a stopped device whose outcome is not known
+ * @nr_said: how many untold windows were reported last
+ * @said: lines about that
  * @warned_full, @warned_refused: that not all fits, or was accepted, was said
  * @max_window: largest window, in bytes, so that a report of it fits
  * @replayed: a server that came back has been told of the windows below this
  * @in_transaction: between begin and commit of the memory listener
- * @replaying: in vfio_user_container_replay()
  * @told_outside: of guest RAM, from outside of any access of the guest, in this
  *     transaction
+ * @nobody_waits: for the messages that are sent now
  * @unmapped: behind an IOMMU, since replies were collected last
  * @pending: requests whose replies commit collects
  */
@@ -127,6 +180,16 @@ struct VFIOUserContainer {
     IntervalTreeRoot entries;
     unsigned nr_entries;
     unsigned nr_by_message;
+    QTAILQ_HEAD(, VFIOUserWindow) untold[VFIO_USER_NR_UNTOLD];
+    VFIOUserWindowSum untold_sum;
+    QTAILQ_HEAD(, VFIOUserEntry) stale;
+    unsigned nr_stale;
+    bool full;
+    unsigned nr_freed;
+    bool refuses_stopped;
+    unsigned in_doubt;
+    uint64_t nr_said;
+    VFIOUserLimit said;
     bool warned_full;
     bool warned_refused;
     uint64_t max_window;
@@ -134,7 +197,7 @@ struct VFIOUserContainer {
     uint64_t replayed;
     bool in_transaction;
     bool told_outside;
-    bool replaying;
+    bool nobody_waits;
     bool unmapped;
     QSIMPLEQ_HEAD(, VFIOUserWindowMsg) pending;
 };
@@ -144,8 +207,7 @@ struct VFIOUserContainer {
  * @max: of how many
  *
  * Begins with those above @replayed. Returns true when there are no more. Sends
- * and does not wait, where the socket has room; a refusal takes the device
- * offline. While VFIO_USER_LINK_REPLAY; BQL.
+ * and does not wait, where the socket has room. While VFIO_USER_LINK_REPLAY; BQL.
  */
 bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max);
 
@@ -153,14 +215,11 @@ bool vfio_user_container_replay(VFIOUserContainer *c, unsigned max);
 bool vfio_user_container_is_told(VFIOUserContainer *c, uint64_t iova);
 
 /*
- * Tell the server. Without an fd (-1) it asks by message. The reply is waited
- * for later, see vfio_user_container_finish(). BQL.
+ * Tell the server of an entry. Without an fd (-1) it asks by message. The reply is
+ * waited for later, see vfio_user_container_finish(). BQL.
  */
-void vfio_user_container_send_map(VFIOUserContainer *c, uint64_t iova,
-                                  uint64_t size, uint32_t flags, int fd,
-                                  uint64_t offset);
-void vfio_user_container_send_unmap(VFIOUserContainer *c, uint64_t iova,
-                                    uint64_t size);
+void vfio_user_container_send_map(VFIOUserContainer *c, VFIOUserEntry *e,
+                                  uint32_t flags, int fd, uint64_t offset);
 
 /* The server will send commands of its own. */
 void vfio_user_container_by_message(VFIOUserContainer *c);
@@ -169,25 +228,35 @@ void vfio_user_container_by_message(VFIOUserContainer *c);
  * Takes a place in the server's table, or gives it back; the server is told by
  * the caller. @w is NULL for addresses that go by message.
  */
-void vfio_user_container_add_entry(VFIOUserContainer *c, uint64_t start,
-                                   uint64_t last, VFIOUserWindow *w);
+VFIOUserEntry *vfio_user_container_add_entry(VFIOUserContainer *c,
+                                             uint64_t start, uint64_t last,
+                                             VFIOUserWindow *w);
 void vfio_user_container_del_entry(VFIOUserContainer *c, VFIOUserEntry *e);
 
+/* container-sync.c */
+
+/* Give an entry back, and tell the server if it knows of it. BQL. */
+void vfio_user_container_untell(VFIOUserContainer *c, VFIOUserEntry *e);
+
 /**
- * VFIOUserWindowSum: windows of one kind
- * @nr: how many
- * @bytes: in all of them
+ * vfio_user_container_look: tell the server what it can be told by now
+ *
+ * The device runs, or the server has answered. Does not wait. Any thread.
  */
-typedef struct VFIOUserWindowSum {
-    uint64_t nr;
-    uint64_t bytes;
-} VFIOUserWindowSum;
+void vfio_user_container_look(VFIOUserDevice *udev);
+
+/**
+ * vfio_user_container_forget: another server was told nothing
+ *
+ * What it has no room for loses its place. Before it is told what there is. BQL.
+ */
+void vfio_user_container_forget(VFIOUserContainer *c);
 
 /**
  * vfio_user_container_sum: what the server has in its table of windows
  * @with_fd, @by_message: with and without a descriptor
  *
- * Or will have, when it is back. BQL.
+ * Or will have, when it is back; the others are in VFIOUserContainer.untold_sum. BQL.
  */
 void vfio_user_container_sum(VFIOUserContainer *c, VFIOUserWindowSum *with_fd,
                              VFIOUserWindowSum *by_message);

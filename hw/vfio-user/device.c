@@ -228,6 +228,9 @@ bool vfio_user_device_adopt(VFIOUserDevice *udev, VFIOUserDevice *fresh)
         return false;
     }
     vfio_user_device_adopt_twin(udev, fresh);
+    if (!vfio_user_dma_behind_iommu(udev)) {
+        udev->caps.max_dma_maps = fresh->caps.max_dma_maps;
+    }
     for (unsigned i = 0; i < udev->info.num_regions; i++) {
         VFIOUserRegion *region = &udev->regions[i];
 

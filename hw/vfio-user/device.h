@@ -62,6 +62,7 @@ typedef enum VFIOUserLink {
 typedef struct VFIOUserReconnect VFIOUserReconnect;
 typedef struct VFIOUserIoEvents VFIOUserIoEvents;
 typedef struct VFIOPCIDevice VFIOPCIDevice;
+typedef struct VFIOUserWindowMsg VFIOUserWindowMsg;
 
 /**
  * VFIOUserDevice: one server's device
@@ -83,6 +84,8 @@ typedef struct VFIOPCIDevice VFIOPCIDevice;
  * @nr_dma, @dma_epoch: commands on guest memory behind an IOMMU; the one that
  *     begins now counts in @dma_epoch
  * @dma_idle: one of @nr_dma became 0
+ * @window_outcomes: messages about windows that container-msg.c is to look at, the
+ *     last one first; atomic
  *
  * @ready: realize is over; from now on a failure is reported here, where
  *     before it became an Error
@@ -126,6 +129,7 @@ struct VFIOUserDevice {
     unsigned nr_dma[2];
     unsigned dma_epoch;
     QemuCond dma_idle;
+    QSLIST_HEAD(, VFIOUserWindowMsg) window_outcomes;
 
     bool ready;
     int link;

@@ -36,8 +36,6 @@ static bool same_caps(const VFIOUserCaps *was, const VFIOUserCaps *is,
     return at_least("max_msg_fds", was->max_msg_fds, is->max_msg_fds, errp) &&
            at_least("max_data_xfer_size", was->max_data_xfer_size,
                     is->max_data_xfer_size, errp) &&
-           at_least("max_dma_maps", was->max_dma_maps, is->max_dma_maps,
-                    errp) &&
            same("pgsizes", was->pgsizes, was->pgsizes & is->pgsizes, errp) &&
            at_least("write_multiple", was->write_multiple, is->write_multiple,
                     errp) &&
@@ -130,5 +128,9 @@ bool vfio_user_identity_same(const VFIOUserDevice *was,
                 is->info.num_irqs, errp) &&
            same_parts(was, is, errp) &&
            same_caps(&was->caps, &is->caps, errp) &&
+           /* Else what there is no room for is not told (container-sync.c). */
+           (!vfio_user_dma_behind_iommu(was) ||
+            at_least("max_dma_maps", was->caps.max_dma_maps,
+                     is->caps.max_dma_maps, errp)) &&
            same_migration(&was->mig, &is->mig, errp);
 }

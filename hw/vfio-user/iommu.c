@@ -101,12 +101,13 @@ static void vfio_user_iommu_warn(VFIOUserContainer *c)
 static void vfio_user_iommu_by_message(VFIOUserContainer *c, uint64_t start,
                                        uint64_t last)
 {
+    VFIOUserEntry *e;
+
     trace_vfio_user_iommu_by_message(c->udev->name, start, last);
     vfio_user_container_by_message(c);
-    vfio_user_container_add_entry(c, start, last, NULL);
+    e = vfio_user_container_add_entry(c, start, last, NULL);
     if (vfio_user_container_is_told(c, start)) {
-        vfio_user_container_send_map(c, start, last - start + 1,
-                                     VFIO_USER_DMA_READABLE |
+        vfio_user_container_send_map(c, e, VFIO_USER_DMA_READABLE |
                                      VFIO_USER_DMA_WRITEABLE, -1, 0);
     }
 }
@@ -159,7 +160,6 @@ void vfio_user_iommu_uncover(VFIOUserContainer *c, uint64_t start,
     for (node = interval_tree_iter_first(&c->entries, start, last); node;
          node = next) {
         VFIOUserEntry *e = container_of(node, VFIOUserEntry, node);
-        uint64_t size = node->last - node->start + 1;
 
         next = interval_tree_iter_next(node, start, last);
         if (e->window || interval_tree_iter_first(&c->windows, node->start,
@@ -167,10 +167,7 @@ void vfio_user_iommu_uncover(VFIOUserContainer *c, uint64_t start,
             continue;
         }
         trace_vfio_user_iommu_give_back(c->udev->name, node->start, node->last);
-        if (vfio_user_container_is_told(c, node->start)) {
-            vfio_user_container_send_unmap(c, node->start, size);
-        }
-        vfio_user_container_del_entry(c, e);
+        vfio_user_container_untell(c, e);
     }
 }
 

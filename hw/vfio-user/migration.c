@@ -46,7 +46,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "system/runstate.h"
-#include "device.h"
+#include "container.h"
 #include "queued.h"
 #include "trace.h"
 
@@ -508,6 +508,7 @@ static int vfio_user_migration_change(VFIOUserDevice *udev, int target,
         ret = vfio_user_migration_send_state(udev, target, until, errp);
     }
     qatomic_store_release(&m->state, ret ? VFIO_USER_MIG_FAILED : target);
+    vfio_user_container_look(udev);
     return ret;
 }
 
@@ -596,6 +597,7 @@ static void vfio_user_migration_recover(VFIOUserDevice *udev)
         qatomic_set(&m->state, VFIO_USER_MIG_FAILED);
     } else {
         qatomic_set(&m->state, VFIO_USER_MIG_RUNNING);
+        vfio_user_container_look(udev);
     }
 }
 

@@ -72,8 +72,15 @@ static void vfio_user_hmp_windows(Monitor *mon, const VFIOUserInfo *i)
     g_autofree char *by_message = size_to_str(i->windows_by_message->bytes);
 
     monitor_printf(mon, "  memory: %" PRIu64 " windows with descriptor (%s), "
-                   "%" PRIu64 " by message (%s)\n", i->windows_with_fd->count,
+                   "%" PRIu64 " by message (%s)", i->windows_with_fd->count,
                    with_fd, i->windows_by_message->count, by_message);
+    if (i->windows_refused->count) {
+        g_autofree char *refused = size_to_str(i->windows_refused->bytes);
+
+        monitor_printf(mon, ", %" PRIu64 " refused (%s)",
+                       i->windows_refused->count, refused);
+    }
+    monitor_puts(mon, "\n");
 }
 
 static char *vfio_user_hmp_region_name(unsigned index)

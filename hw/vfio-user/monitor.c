@@ -245,6 +245,7 @@ static void vfio_user_monitor_windows(VFIODevice *vbasedev, VFIOUserInfo *i)
     vfio_user_container_sum(c, &with_fd, &by_message);
     i->windows_with_fd = vfio_user_monitor_sum(with_fd);
     i->windows_by_message = vfio_user_monitor_sum(by_message);
+    i->windows_refused = vfio_user_monitor_sum(c->untold_sum);
 }
 
 /* Bytes of a BAR that the guest reaches without us, while it may. */

@@ -277,7 +277,7 @@ static void vfio_user_reconnect_refuse(VFIOUserDevice *udev, Error *err)
         vfio_user_error_limited(&rc->said_refused, "vfio-user-pci %s: the "
                                 "server that is there now was refused: %s",
                                 udev->name, why);
-        qapi_event_send_vfio_user_refused(rc->id, rc->path, why);
+        qapi_event_send_vfio_user_refused(rc->id, rc->path, why, NULL);
         g_free(rc->refusal);
         rc->refusal = g_strdup(why);
     }
@@ -414,7 +414,7 @@ static bool vfio_user_reconnect_adopt(VFIOUserDevice *udev,
             VFIO_IOMMU_USER((Object *)udev->vbasedev->bcontainer);
 
         vfio_user_dirty_lost(c);
-        c->replayed = 0;
+        vfio_user_container_forget(c);
         ok = vfio_user_reconnect_set_link(udev, VFIO_USER_LINK_REPLAY);
     }
     bql_unlock();

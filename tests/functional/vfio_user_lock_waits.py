@@ -9,7 +9,7 @@ each may come to, and what is wrong with what a QEMU has counted.
 SLACK_NS = 1_000_000_000
 
 # Everywhere; a test that provokes another one names it.
-ANYWHERE = frozenset({'realize', 'hotplug', 'reset', 'stopped-reset'})
+ANYWHERE = frozenset({'realize', 'hotplug', 'reset', 'early-reset', 'gate'})
 MIGRATION_WAITS = ('state-change', 'log-start', 'log-round', 'save', 'load')
 
 

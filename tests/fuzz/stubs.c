@@ -17,6 +17,7 @@
 #include "system/reset.h"
 #include "system/runstate.h"
 #include "system/kvm.h"
+#include "hw/vfio-user/container.h"
 #include "hw/vfio-user/reconnect.h"
 #include "hw/vfio-user/sigbus.h"
 
@@ -91,6 +92,16 @@ int error_vprintf(const char *fmt, va_list ap)
 int error_vprintf_unless_qmp(const char *fmt, va_list ap)
 {
     return error_vprintf(fmt, ap);
+}
+
+/* There is no container. */
+void vfio_user_container_look(VFIOUserDevice *udev)
+{
+}
+
+bool vfio_user_dma_behind_iommu(const VFIOUserDevice *udev)
+{
+    return false;
 }
 
 /* A device that is never ready is never connected again. */

@@ -135,37 +135,6 @@ static void setup_window_limit(TestServer *s)
     ts_limits(s)->max_dma_maps = window_limit;
 }
 
-static unsigned count_windows(void)
-{
-    VUTest *t = vut_new(&(VUTOptions) { 0 });
-    unsigned nr = ts_dma_nr_windows(t->s);
-
-    vut_free(t);
-    return nr;
-}
-
-/* Memory comes, and the server has no window left: QEMU and the rest go on. */
-static void test_windows_run_out(void)
-{
-    QPCIBar bar;
-    VUTest *t;
-
-    window_limit = count_windows();
-    t = vut_new(&(VUTOptions) {
-        .args = "-m 128M,slots=2,maxmem=1G "
-                "-object memory-backend-memfd,id=more,size=64M,share=on",
-        .setup = setup_window_limit, .stderr_file = true,
-    });
-    bar = vut_map_bar(t, 0);
-    check_works(t, bar, 1);
-    g_assert_cmpuint(ts_dma_nr_windows(t->s), ==, window_limit);
-    qtest_qmp_device_add(t->qts, "pc-dimm", "dimm0", "{'memdev': 'more'}");
-    check_lost(t, bar, "max_dma_maps");
-    g_assert_cmphex(qtest_readl(t->qts, DIMM_BASE), ==, 0);
-    vut_del(t, VUT_ID, VUT_SLOT);
-    vut_free(t);
-}
-
 /* Two reasons not to realize: the first is the one that is told. */
 static void test_windows_refused_and_few(void)
 {
@@ -237,7 +206,6 @@ void vut_register_odd(void)
     vut_add_test("vfio-user/odd/no-descriptors/memory", test_no_fds_memory);
     vut_add_test("vfio-user/odd/only-req", test_only_req);
     vut_add_test("vfio-user/odd/bad-status", test_bad_status);
-    vut_add_test("vfio-user/odd/windows-run-out", test_windows_run_out);
     vut_add_test("vfio-user/odd/windows-refused-and-few",
                  test_windows_refused_and_few);
     vut_add_test("vfio-user/odd/pieces", test_pieces);

@@ -26,6 +26,7 @@ int main(int argc, char **argv)
     rt_register_ioeventfd();
     rt_register_iothread();
     rt_register_irq();
+    rt_register_room();
     rt_register_states();
     rt_register_policy();
     rt_register_disk();

@@ -105,6 +105,7 @@ void rt_register_replay(void);
 void rt_register_ioeventfd(void);
 void rt_register_iothread(void);
 void rt_register_irq(void);
+void rt_register_room(void);
 void rt_register_states(void);
 void rt_register_policy(void);
 void rt_register_disk(void);

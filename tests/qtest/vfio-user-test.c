@@ -34,6 +34,7 @@ int main(int argc, char **argv)
     vut_register_errors();
     vut_register_many();
     vut_register_monitor();
+    vut_register_room();
     vut_register_peer();
     vut_register_iommu();
     vut_register_bad();

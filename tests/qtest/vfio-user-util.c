@@ -198,6 +198,20 @@ static bool take_event(VUTest *t, const char *name)
     return event;
 }
 
+uint64_t vut_nr_refused(VUTest *t, uint64_t *bytes)
+{
+    QDict *answer = qtest_qmp(t->qts, "{'execute': 'query-vfio-user', "
+                              "'arguments': {'id': %s}}", VUT_ID);
+    const QListEntry *first = qlist_first(qdict_get_qlist(answer, "return"));
+    QDict *info = qobject_to(QDict, qlist_entry_obj(first));
+    QDict *windows = qdict_get_qdict(info, "windows-refused");
+    uint64_t nr = qdict_get_int(windows, "count");
+
+    *bytes = qdict_get_int(windows, "bytes");
+    qobject_unref(answer);
+    return nr;
+}
+
 void vut_wait_event(VUTest *t, const char *name)
 {
     VUT_WAIT(take_event(t, name));

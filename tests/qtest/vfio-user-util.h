@@ -82,6 +82,15 @@ QPCIBar vut_map_bar(VUTest *t, unsigned bar);
 void vut_bar_write(VUTest *t, QPCIBar bar, uint64_t off, unsigned size,
                    uint64_t value);
 
+/* DMA windows that the server was not told of, and their bytes. */
+uint64_t vut_nr_refused(VUTest *t, uint64_t *bytes);
+
+/* Where a test may put the memory (1 MiB) of ivshmem device @i of a pc. */
+static inline uint64_t vut_shm_address(unsigned i)
+{
+    return 0xf0000000 + i * 0x100000ull;
+}
+
 /* Waits for an event, also for one of those of which one is sent a second. */
 void vut_wait_event(VUTest *t, const char *name);
 
@@ -142,6 +151,7 @@ void vut_register_slow(void);
 void vut_register_errors(void);
 void vut_register_many(void);
 void vut_register_monitor(void);
+void vut_register_room(void);
 void vut_register_peer(void);
 void vut_register_iommu(void);
 void vut_register_bad(void);

@@ -462,8 +462,8 @@ const TsMischief ts_run_mischiefs[] = {
     FINE("irqs-refused", REPLY(DEVICE_SET_IRQS, 2, ERROR, .a = EINVAL)),
     FINE("irqs-unanswered", REPLY(DEVICE_SET_IRQS, 2, DROP)),
 
-    LOST("map-refused", "device lost: *DMA_MAP*No space left",
-         REPLY(DMA_MAP, -1, ERROR, .a = ENOSPC)),
+    LOST("map-refused", "device lost: *DMA_MAP*Operation not permitted",
+         REPLY(DMA_MAP, -1, ERROR, .a = EPERM)),
     /* Nobody waits for it; how many may be open is bounded. */
     FINE("map-unanswered", REPLY(DMA_MAP, -1, DROP)),
     LOST("map-long", BROKE "*larger than the request",

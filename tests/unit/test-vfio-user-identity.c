@@ -12,6 +12,14 @@
 #include "qapi/error.h"
 #include "hw/vfio-user/reconnect.h"
 
+/* The guest's IOMMU says what the device's DMA addresses mean. */
+static bool behind_iommu = true;
+
+bool vfio_user_dma_behind_iommu(const VFIOUserDevice *udev)
+{
+    return behind_iommu;
+}
+
 #define NR_REGIONS      9
 #define NR_IRQS         5
 #define CONFIG_SIZE     256
@@ -240,6 +248,19 @@ static void test_page_size_unused(void)
     expect(was, is, NULL);
 }
 
+/* Without an IOMMU the device can do with a smaller table. */
+static void test_fewer_windows(void)
+{
+    g_autofree Device *was = new_device();
+    g_autofree Device *is = new_device();
+
+    is->udev.caps.max_dma_maps = 1;
+    expect(was, is, "max_dma_maps is 1, was 65535");
+    behind_iommu = false;
+    expect(was, is, NULL);
+    behind_iommu = true;
+}
+
 /* Only regions that there are count; there is room for more. */
 static void test_beyond(void)
 {
@@ -281,6 +302,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vfio-user/identity/may-differ", test_may_differ);
     g_test_add_func("/vfio-user/identity/page-size-unused",
                     test_page_size_unused);
+    g_test_add_func("/vfio-user/identity/fewer-windows", test_fewer_windows);
     g_test_add_func("/vfio-user/identity/beyond", test_beyond);
     g_test_add_func("/vfio-user/identity/order", test_order);
     return g_test_run();
