@@ -33,5 +33,6 @@ int main(int argc, char **argv)
     vut_register_migrate_return();
     vut_register_migrate_stall();
     vut_register_migrate_lvu();
+    vut_register_migrate_told();
     return g_test_run();
 }

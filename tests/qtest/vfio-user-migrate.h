@@ -137,5 +137,6 @@ void vut_register_migrate_windows(void);
 void vut_register_migrate_return(void);
 void vut_register_migrate_stall(void);
 void vut_register_migrate_lvu(void);
+void vut_register_migrate_told(void);
 
 #endif /* TESTS_QTEST_VFIO_USER_MIGRATE_H */
