@@ -62,13 +62,15 @@ bool vfio_user_device_is_posted(VFIOUserDevice *udev, unsigned region)
     return udev->regions[region].posted && !vfio_user_conn_lockstep(udev->conn);
 }
 
+/* @life, here and below: as in VFIOUserRequest */
 static int vfio_user_device_one(VFIOUserDevice *udev, bool is_write,
                                 unsigned region, uint64_t off, void *buf,
-                                size_t len)
+                                size_t len, unsigned life)
 {
     VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
 
     vfio_user_region_msg_init(&msg, is_write, region, off, buf, len);
+    msg.req.life = life;
     vfio_user_conn_call(udev->conn, &msg.req);
     return vfio_user_region_msg_result(udev, &msg);
 }
@@ -91,6 +93,7 @@ typedef struct VFIOUserPieces {
     uint64_t off;
     void *buf;
     size_t len;
+    unsigned life;
     int64_t until;
     unsigned asked;
     unsigned answered;
@@ -104,6 +107,7 @@ static void vfio_user_device_ask_piece(VFIOUserPieces *p)
 
     vfio_user_region_msg_init(msg, p->is_write, p->region, p->off, p->buf,
                               part);
+    msg->req.life = p->life;
     if (p->until) {
         int64_t us = p->until - g_get_monotonic_time();
 
@@ -129,7 +133,7 @@ static int vfio_user_device_await_piece(VFIOUserPieces *p)
  */
 static int vfio_user_device_pieces(VFIOUserDevice *udev, bool is_write,
                                    unsigned region, uint64_t off, void *buf,
-                                   size_t len)
+                                   size_t len, unsigned life)
 {
     g_autofree VFIOUserPieces *p = g_new(VFIOUserPieces, 1);
     unsigned ahead = vfio_user_conn_lockstep(udev->conn) ?
@@ -142,6 +146,7 @@ static int vfio_user_device_pieces(VFIOUserDevice *udev, bool is_write,
     p->off = off;
     p->buf = buf;
     p->len = len;
+    p->life = life;
     p->until = udev->ready ? g_get_monotonic_time() +
                              udev->timeout_ms * (int64_t)1000 : 0;
     p->asked = p->answered = 0;
@@ -163,14 +168,14 @@ static int vfio_user_device_pieces(VFIOUserDevice *udev, bool is_write,
 
 static int vfio_user_device_post_pieces(VFIOUserDevice *udev, unsigned region,
                                         uint64_t off, const void *buf,
-                                        size_t len)
+                                        size_t len, unsigned life)
 {
     int ret = 0;
 
     while (len && !ret) {
         size_t part = MIN(len, udev->caps.max_data_xfer_size);
 
-        ret = vfio_user_device_post(udev, region, off, buf, part, 0, 0);
+        ret = vfio_user_device_post(udev, region, off, buf, part, life, 0);
         off += part;
         buf += part;
         len -= part;
@@ -182,21 +187,30 @@ int vfio_user_device_read(VFIOUserDevice *udev, unsigned index, uint64_t off,
                           void *buf, size_t len)
 {
     if (len && len <= udev->caps.max_data_xfer_size) {
-        return vfio_user_device_one(udev, false, index, off, buf, len);
+        return vfio_user_device_one(udev, false, index, off, buf, len, 0);
     }
-    return vfio_user_device_pieces(udev, false, index, off, buf, len);
+    return vfio_user_device_pieces(udev, false, index, off, buf, len, 0);
+}
+
+static int vfio_user_device_write_to(VFIOUserDevice *udev, unsigned index,
+                                     uint64_t off, const void *buf, size_t len,
+                                     unsigned life)
+{
+    if (vfio_user_device_is_posted(udev, index)) {
+        return vfio_user_device_post_pieces(udev, index, off, buf, len, life);
+    }
+    if (len && len <= udev->caps.max_data_xfer_size) {
+        return vfio_user_device_one(udev, true, index, off, (void *)buf, len,
+                                    life);
+    }
+    return vfio_user_device_pieces(udev, true, index, off, (void *)buf, len,
+                                   life);
 }
 
 int vfio_user_device_write(VFIOUserDevice *udev, unsigned index, uint64_t off,
                            const void *buf, size_t len)
 {
-    if (vfio_user_device_is_posted(udev, index)) {
-        return vfio_user_device_post_pieces(udev, index, off, buf, len);
-    }
-    if (len && len <= udev->caps.max_data_xfer_size) {
-        return vfio_user_device_one(udev, true, index, off, (void *)buf, len);
-    }
-    return vfio_user_device_pieces(udev, true, index, off, (void *)buf, len);
+    return vfio_user_device_write_to(udev, index, off, buf, len, 0);
 }
 
 /* What hw/vfio asks -------------------------------------------------------- */
@@ -418,7 +432,8 @@ void vfio_user_device_end_reset(VFIOUserDevice *udev)
 }
 
 static int vfio_user_device_access_nested(VFIOUserDevice *udev,
-                                          const VFIOUserAccess *a)
+                                          const VFIOUserAccess *a,
+                                          unsigned socket)
 {
     VFIO_USER_UNINITIALIZED VFIOUserRegionMsg msg;
     int ret;
@@ -429,7 +444,7 @@ static int vfio_user_device_access_nested(VFIOUserDevice *udev,
     }
     if (a->is_write && vfio_user_device_is_posted(udev, a->region)) {
         ret = vfio_user_device_post(udev, a->region, a->off, a->buf, a->len,
-                                    0, 0);
+                                    socket, 0);
         if (ret == -ETIMEDOUT) {
             vfio_user_device_stuck(udev);
         }
@@ -450,23 +465,33 @@ static bool vfio_user_device_is_guests(VFIOUserDevice *udev,
                               udev->reads_config));
 }
 
-static int vfio_user_device_access(VFIOUserDevice *udev,
-                                   const VFIOUserAccess *a)
+/* Of another device, or of QEMU itself */
+static int vfio_user_device_access_other(VFIOUserDevice *udev,
+                                         const VFIOUserAccess *a)
 {
-    if (vfio_user_device_is_guests(udev, a)) {
-        return vfio_user_guest_access(udev, a);
-    }
     VFIO_USER_BQL_SCOPE(a->region == VFIO_USER_REGION_ROM ?
                         VFIO_USER_BQL_ROM : VFIO_USER_BQL_NESTED);
+    /* Before the link: what waits for room must not reach the next server. */
+    unsigned socket = vfio_user_conn_life(udev->conn);
+
     if (vfio_user_device_link(udev) != VFIO_USER_LINK_UP) {
         return -EPIPE;
     }
     if (vfio_user_device_is_nested(udev, a->len)) {
-        return vfio_user_device_access_nested(udev, a);
+        return vfio_user_device_access_nested(udev, a, socket);
     }
     return a->is_write ?
-           vfio_user_device_write(udev, a->region, a->off, a->buf, a->len) :
+           vfio_user_device_write_to(udev, a->region, a->off, a->buf, a->len,
+                                     socket) :
            vfio_user_device_read(udev, a->region, a->off, a->buf, a->len);
+}
+
+static int vfio_user_device_access(VFIOUserDevice *udev,
+                                   const VFIOUserAccess *a)
+{
+    return vfio_user_device_is_guests(udev, a) ?
+           vfio_user_guest_access(udev, a) :
+           vfio_user_device_access_other(udev, a);
 }
 
 /*

@@ -15,10 +15,10 @@ MIGRATION_WAITS = ('state-change', 'log-start', 'log-round', 'save', 'load')
 
 def limit_ms(entry, timeout):
     """The bound of one wait, None where it depends on what there is."""
-    return {'hotplug': timeout, 'reset': timeout, 'stopped-reset': 6 * timeout,
+    return {'hotplug': timeout, 'reset': timeout, 'early-reset': 6 * timeout,
             'map': timeout, 'unmap': 2 * timeout, 'commit': 2 * timeout,
             'nested': timeout, 'state-change': 200, 'log-start': 200,
-            'log-round': 20, 'save': 12 * timeout,
+            'log-round': 20, 'gate': 20, 'save': 12 * timeout,
             'load': 12 * timeout}.get(entry)
 
 

@@ -113,6 +113,28 @@ static int do_post_write(Rig *rig)
     return vfio_user_conn_post_write(rig->conn, 0, 80, "\x5a", 1, 0, 0);
 }
 
+/* The socket that the writes below are for */
+static unsigned own_life;
+
+static int do_post_write_own(Rig *rig)
+{
+    return vfio_user_conn_post_write(rig->conn, 0, 80, "\x5b", 1, own_life, 0);
+}
+
+static int post_own(Rig *rig, int (*post)(VFIOUserConn *conn,
+                                          VFIOUserRequest *req))
+{
+    uint8_t payload[17] = { [12] = 1, [16] = 0x5b };
+    struct iovec out = { payload, sizeof(payload) };
+    VFIOUserRequest req = {
+        .command = CMD_REGION_WRITE,
+        .out = &out, .nr_out = 1,
+        .life = own_life,
+    };
+
+    return post(rig->conn, &req);
+}
+
 /* A write that is answered, with two descriptors if @in_fds */
 static int call_big(Rig *rig, int *in_fds)
 {
@@ -354,6 +376,47 @@ static void backlog_wait(bool in_tick)
     rig_free(rig);
 }
 
+/* The next message is this write, and nothing has come before it. */
+static void check_nothing_came(Rig *rig)
+{
+    g_assert_cmpint(do_post_write(rig), ==, 0);
+    expect_post_write(rig);
+}
+
+/* A write that is for one server waits for room, and there is another one. */
+static void test_backlog_own(void)
+{
+    Rig *rig = gate_new(peer_small_pair);
+    Task task;
+
+    own_life = vfio_user_conn_life(rig->conn);
+    while (qatomic_read(&rig->conn->nr_backlog) < VFIO_USER_CONN_MAX_BACKLOG) {
+        g_assert_cmpint(do_post_write_own(rig), ==, 0);
+    }
+    gate_start(&task, rig, do_post_write_own);
+    gate_new_life(rig);
+    g_assert_cmpint(task_join(&task), ==, -EPIPE);
+    check_nothing_came(rig);
+    lives_check_slots(rig);
+    rig_free(rig);
+}
+
+/* Its thread comes to send it when there already is another one. */
+static void test_late_own(void)
+{
+    Rig *rig = rig_new_started(peer_pair);
+
+    own_life = vfio_user_conn_life(rig->conn);
+    g_assert_cmpint(post_own(rig, vfio_user_conn_post), ==, 0);
+    lives_lose(rig);
+    lives_begin(rig);
+    g_assert_cmpint(post_own(rig, vfio_user_conn_post), ==, -EPIPE);
+    g_assert_cmpint(post_own(rig, vfio_user_conn_try_post), ==, -EPIPE);
+    g_assert_cmpint(do_post_write_own(rig), ==, -EPIPE);
+    check_nothing_came(rig);
+    rig_free(rig);
+}
+
 static void test_backlog_wait(void)
 {
     backlog_wait(true);
@@ -505,6 +568,8 @@ int main(int argc, char **argv)
     T("in-tick", test_in_tick);
     T("slot-wait", test_slot_wait);
     T("backlog-wait", test_backlog_wait);
+    T("backlog-own", test_backlog_own);
+    T("late-own", test_late_own);
     T("replied-while-sending", test_replied_while_sending);
     T("replied-by-next", test_replied_by_next);
     T("claimed-before", test_claimed_before);
