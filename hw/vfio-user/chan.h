@@ -116,8 +116,8 @@ unsigned vfio_user_chan_take_fds(VFIOUserChan *chan, int *to, unsigned max);
 /**
  * vfio_user_chan_send: send as much of @tx as the socket takes. Writer.
  *
- * Returns 0 when all of it is gone, -EAGAIN when some is left (@tx says
- * what), or another -errno.
+ * Returns 0 when all of it is gone, -EAGAIN when the socket is full, or another
+ * -errno. In the last two cases @tx says what is left.
  */
 int vfio_user_chan_send(VFIOUserChan *chan, VFIOUserTx *tx);
 

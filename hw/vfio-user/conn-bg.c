@@ -106,17 +106,6 @@ static void vfio_user_conn_bg_unpark(VFIOUserConnBg *bg, VFIOUserConn *conn)
     }
 }
 
-static void vfio_user_conn_bg_timer(void *opaque)
-{
-    VFIOUserConnBg *bg = opaque;
-    VFIOUserConn *conn = vfio_user_conn_bg_enter(bg);
-
-    if (conn) {
-        vfio_user_conn_bg_unpark(bg, conn);
-        vfio_user_conn_bg_exit(bg);
-    }
-}
-
 /* A turn as the driver; @readable: there may be something to read. */
 static void vfio_user_conn_bg_turn(VFIOUserConnBg *bg, VFIOUserConn *conn,
                                    bool readable)
@@ -161,10 +150,33 @@ static void vfio_user_conn_bg_turn(VFIOUserConnBg *bg, VFIOUserConn *conn,
             vfio_user_conn_bg_kick_locked(conn);
         }
     }
+    if (wants_write && qatomic_read(&conn->tx_short)) {
+        /* Room in the socket is not what is missing. */
+        wants_write = false;
+        timer_mod(bg->timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                             VFIO_USER_CONN_RETRY_MS);
+    }
     if (wants_write != bg->wants_write) {
         bg->wants_write = wants_write;
         vfio_user_conn_bg_watch(bg, conn);
     }
+}
+
+/* Either parked, or something is to be sent again. */
+static void vfio_user_conn_bg_timer(void *opaque)
+{
+    VFIOUserConnBg *bg = opaque;
+    VFIOUserConn *conn = vfio_user_conn_bg_enter(bg);
+
+    if (!conn) {
+        return;
+    }
+    if (bg->parked) {
+        vfio_user_conn_bg_unpark(bg, conn);
+    } else {
+        vfio_user_conn_bg_turn(bg, conn, false);
+    }
+    vfio_user_conn_bg_exit(bg);
 }
 
 static void vfio_user_conn_bg_handle(VFIOUserConnBg *bg, bool readable)

@@ -21,6 +21,9 @@
 /* In lockstep a reply may be so many times the deadline of a request late. */
 #define VFIO_USER_CONN_OVERDUE          6
 
+/* How long to leave a kernel alone that is short of something, see conn-tx.c. */
+#define VFIO_USER_CONN_RETRY_MS         10
+
 /* Replies to the server's commands that may wait for room in the socket. */
 #define VFIO_USER_CONN_MAX_REPLIES      64
 
@@ -140,6 +143,7 @@ struct VFIOUserConn {
     QSIMPLEQ_HEAD(, VFIOUserConnTx) tx_queue;
     unsigned nr_backlog;    /* writes in @tx_queue's REGION_WRITE_MULTIs */
     bool tx_pending;        /* @tx_queue is not empty; read without the lock */
+    bool tx_short;          /* the kernel is short of something; likewise */
     unsigned life;          /* which socket it is, from 1; under @lock, too */
 
     QemuMutex lock;
@@ -294,7 +298,8 @@ int vfio_user_conn_tx_write(VFIOUserConn *conn,
  * @sent: set to whether a message is out now that was not before: somebody,
  *     perhaps the driver itself, waited for that
  *
- * Returns true when something is left.
+ * Returns true when something is left, which goes when there is room in the socket or,
+ * with @tx_short, is to be tried again in VFIO_USER_CONN_RETRY_MS.
  */
 bool vfio_user_conn_tx_flush(VFIOUserConn *conn, bool *sent);
 

@@ -14,6 +14,11 @@
  * copied, because the stream needs it. So is a message whose sender does not wait
  * at all (vfio_user_conn_tx_later()).
  *
+ * What the kernel is short of for a moment (ENOBUFS, ENOMEM, or ETOOMANYREFS: too many
+ * descriptors of this user are on their way, in whatever sockets) is no fault of the
+ * server's. It counts as a full socket, but poll() does not tell when it is over. So
+ * the driver tries again by the clock, and each message has its own deadline as ever.
+ *
  * Small posted writes need no sender that waits: they are copied into a
  * message that leaves when there is room, and as long as it is the last one in
  * the queue more of them join it.
@@ -24,6 +29,11 @@
 #include "conn-int.h"
 #include "trace.h"
 
+static bool vfio_user_conn_tx_is_short(int ret)
+{
+    return ret == -ENOBUFS || ret == -ENOMEM || ret == -ETOOMANYREFS;
+}
+
 /*
  * Send the head of the queue or a message of one's own. Whatever is sent
  * comes through here, once.
@@ -33,7 +43,15 @@ static int vfio_user_conn_tx_try_locked(VFIOUserConn *conn,
 {
     const void *before = tx->msg.iov[0].iov_base;
     int ret = vfio_user_chan_send(&conn->chan, &tx->msg);
+    bool is_short = vfio_user_conn_tx_is_short(ret);
 
+    if (is_short != conn->tx_short) {
+        qatomic_set(&conn->tx_short, is_short);
+    }
+    if (is_short) {
+        trace_vfio_user_conn_tx_short(conn->name, tx->header.command, -ret);
+        ret = -EAGAIN;
+    }
     if (!ret) {
         vfio_user_stats_count(conn->stats.sent, &tx->header);
     } else if (ret == -EAGAIN && tx->msg.iov[0].iov_base != before) {

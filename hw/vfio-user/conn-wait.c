@@ -65,14 +65,17 @@ static bool vfio_user_conn_spin(VFIOUserConn *conn, int64_t until_ns)
 static void vfio_user_conn_drive(VFIOUserConn *conn, int64_t deadline)
 {
     bool sent, more = vfio_user_conn_tx_flush(conn, &sent);
+    bool again = more && qatomic_read(&conn->tx_short);
     struct pollfd pfd[2] = {
-        { .fd = conn->chan.fd, .events = POLLIN | (more ? POLLOUT : 0) },
+        { .fd = conn->chan.fd,
+          .events = POLLIN | (more && !again ? POLLOUT : 0) },
         { .fd = event_notifier_get_fd(&conn->kick), .events = POLLIN },
     };
+    int ms = vfio_user_conn_ms_left(deadline);
 
     /* What was sent may be all that the driver waits for. */
-    if (sent ||
-        poll(pfd, ARRAY_SIZE(pfd), vfio_user_conn_ms_left(deadline)) <= 0) {
+    if (sent || poll(pfd, ARRAY_SIZE(pfd),
+                     again ? MIN(ms, VFIO_USER_CONN_RETRY_MS) : ms) <= 0) {
         return;
     }
     if (pfd[1].revents) {
