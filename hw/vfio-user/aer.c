@@ -21,7 +21,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
 #include "qemu/main-loop.h"
 #include "qapi/error.h"
 #include "qapi/qapi-types-vfio-user.h"
@@ -88,11 +87,13 @@ static uint16_t vfio_user_aer_cap(PCIDevice *pdev)
 
 /* Policy ------------------------------------------------------------------ */
 
-static void vfio_user_aer_stop(VFIOPCIDevice *vdev)
+static void vfio_user_aer_stop(VFIOUserAER *aer)
 {
-    error_report("vfio-user-pci %s: the device has an uncorrectable error, and "
-                 "the guest cannot be told: the VM is stopped. system_reset "
-                 "resets the device, too; see on-error", vdev->vbasedev.name);
+    vfio_user_error_limited(&aer->said, "vfio-user-pci %s: the device has an "
+                            "uncorrectable error, and the guest cannot be "
+                            "told: the VM is stopped. system_reset resets the "
+                            "device, too; see on-error",
+                            aer->vdev->vbasedev.name);
     vm_stop(RUN_STATE_INTERNAL_ERROR);
 }
 
@@ -104,8 +105,9 @@ static void vfio_user_aer_untold(VFIOUserAER *aer)
     trace_vfio_user_aer_untold(vdev->vbasedev.name, aer->policy);
     switch (aer->policy) {
     case VFIO_USER_ON_ERROR_REPORT:
-        warn_report("vfio-user-pci %s: the device has an uncorrectable error, "
-                    "and the guest cannot be told", vdev->vbasedev.name);
+        vfio_user_warn_limited(&aer->said, "vfio-user-pci %s: the device has "
+                               "an uncorrectable error, and the guest cannot "
+                               "be told", vdev->vbasedev.name);
         break;
     case VFIO_USER_ON_ERROR_OFFLINE:
         error_setg(&err, "the device has an uncorrectable error, and the guest "
@@ -113,7 +115,7 @@ static void vfio_user_aer_untold(VFIOUserAER *aer)
         vfio_user_device_offline(vfio_user_device_of(&vdev->vbasedev), err);
         break;
     default:
-        vfio_user_aer_stop(vdev);
+        vfio_user_aer_stop(aer);
         break;
     }
 }

@@ -8,6 +8,7 @@
 #define HW_VFIO_USER_AER_H
 
 #include "hw/vfio/pci.h"
+#include "ratelimit.h"
 
 /**
  * VFIOUserAER: what ERR leads to. Embedded in the device; BQL.
@@ -15,12 +16,14 @@
  * @policy: VFIOUserOnError, for an error that the guest cannot be told
  * @busy: the server is being asked what it was
  * @again: ERR came meanwhile
+ * @said: lines about errors, of which the server decides how many there are
  */
 typedef struct VFIOUserAER {
     VFIOPCIDevice *vdev;
     int policy;
     bool busy;
     bool again;
+    VFIOUserLimit said;
 } VFIOUserAER;
 
 /* After hw/vfio has realized the device: ERR is ours from now on. BQL. */

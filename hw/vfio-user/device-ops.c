@@ -11,7 +11,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
 #include "device-int.h"
 #include "sigbus.h"
 #include "system/runstate.h"
@@ -43,10 +42,11 @@ static void *vfio_user_device_map(VFIOUserDevice *udev, void *addr, size_t len,
     }
     fd_off = region->info.offset + (off & VFIO_FILE_OFFSET_MASK);
     if (!vfio_user_device_fd_covers(region->fd, fd_off, len)) {
-        warn_report("vfio-user-pci %s: region %" PRIu64 " cannot be mapped: "
-                    "the file behind it ends before 0x%" PRIx64 "; it is "
-                    "accessed by messages", udev->name,
-                    VFIO_FILE_OFFSET_INDEX(off), fd_off + len);
+        vfio_user_warn_limited(&udev->map_said, "vfio-user-pci %s: region %"
+                               PRIu64 " cannot be mapped: the file behind it "
+                               "ends before 0x%" PRIx64 "; it is accessed by "
+                               "messages", udev->name,
+                               VFIO_FILE_OFFSET_INDEX(off), fd_off + len);
         errno = EINVAL;
         return MAP_FAILED;
     }

@@ -105,8 +105,10 @@ typedef struct VFIOUserWindowMsg VFIOUserWindowMsg;
  *     in use
  * @irq_state: what irqs.c and irqs-sync.c keep
  * @irqs_told: see vfio_user_irqs_is_told(); NULL, or set while negotiating
- * @access_said, @irqs_said, @reset_said: lines about accesses that failed, and about
- *     refused interrupts and resets
+ * @access_said, @irqs_said, @reset_said, @state_said, @dirty_said, @map_said,
+ *     @offer_said: lines about accesses that failed; about refused interrupts, resets,
+ *     changes of device state and logging of dirty pages; about files that cannot be
+ *     mapped, and what cannot be used of what the server offers
  * @resample_fd: duplicate of what KVM signals at EOI; under the BQL
  */
 struct VFIOUserDevice {
@@ -149,6 +151,10 @@ struct VFIOUserDevice {
     VFIOUserLimit access_said;
     VFIOUserLimit irqs_said;
     VFIOUserLimit reset_said;
+    VFIOUserLimit state_said;
+    VFIOUserLimit dirty_said;
+    VFIOUserLimit map_said;
+    VFIOUserLimit offer_said;
     int resample_fd;
     VFIOUserMigration mig;
     VFIOUserLoad load;

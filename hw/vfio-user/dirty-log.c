@@ -22,7 +22,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "migration/misc.h"
 #include "dirty-int.h"
@@ -239,7 +238,7 @@ void vfio_user_dirty_late_start(VFIOUserContainer *c, int64_t until)
 
 typedef struct VFIOUserLogStop {
     VFIOUserRequest req;
-    char *name;
+    VFIOUserDevice *udev;
     struct vfio_user_feature out;
     struct vfio_user_feature reply;
     struct iovec out_iov;
@@ -251,11 +250,11 @@ static void vfio_user_dirty_stopped(VFIOUserRequest *req)
     VFIOUserLogStop *stop = container_of(req, VFIOUserLogStop, req);
 
     if (req->ret && req->ret != -EPIPE) {
-        warn_report("vfio-user-pci %s: the server refused to stop logging "
-                    "dirty pages (DMA_LOGGING_STOP): %s", stop->name,
-                    strerror(-req->ret));
+        vfio_user_warn_limited(&stop->udev->dirty_said, "vfio-user-pci %s: the "
+                               "server refused to stop logging dirty pages "
+                               "(DMA_LOGGING_STOP): %s", stop->udev->name,
+                               strerror(-req->ret));
     }
-    g_free(stop->name);
     g_free(stop);
 }
 
@@ -289,7 +288,7 @@ static void vfio_user_dirty_stop(VFIOUserContainer *c)
         return;
     }
     stop = g_new0(VFIOUserLogStop, 1);
-    stop->name = g_strdup(c->udev->name);
+    stop->udev = c->udev;
     stop->out = (struct vfio_user_feature) {
         .argsz = sizeof(stop->out),
         .flags = VFIO_USER_FEATURE_SET | VFIO_USER_FEATURE_DMA_LOGGING_STOP,

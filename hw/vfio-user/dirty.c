@@ -36,7 +36,6 @@
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
 #include "qemu/cutils.h"
-#include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "system/tcg.h"
 #include "dirty-int.h"
@@ -210,12 +209,14 @@ static void vfio_user_dirty_report_failed(VFIOUserContainer *c,
         return;
     }
     c->log.warned = true;
-    warn_report("vfio-user-pci %s: no report of dirty pages for the window at "
-                "0x%" PRIx64 " (0x%" PRIx64 " bytes): %s. All of it counts as "
-                "dirty, which may keep the migration from ending",
-                c->udev->name, w->node.start, vfio_user_window_size(w),
-                ret == -ETIMEDOUT ? "the server did not answer in time"
-                                  : strerror(-ret));
+    vfio_user_warn_limited(&c->udev->dirty_said, "vfio-user-pci %s: no report "
+                           "of dirty pages for the window at 0x%" PRIx64 " (0x%"
+                           PRIx64 " bytes): %s. All of it counts as dirty, "
+                           "which may keep the migration from ending",
+                           c->udev->name, w->node.start,
+                           vfio_user_window_size(w), ret == -ETIMEDOUT ?
+                           "the server did not answer in time" :
+                           strerror(-ret));
 }
 
 /* The outcome of a report is there: use it and free it. Returns 0 or -errno. */

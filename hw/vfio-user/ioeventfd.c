@@ -44,7 +44,6 @@
 #include <sys/mman.h>
 #include "qemu/atomic.h"
 #include "qemu/bswap.h"
-#include "qemu/error-report.h"
 #include "qemu/host-utils.h"
 #include "qapi/error.h"
 #include "ioeventfd.h"
@@ -377,9 +376,9 @@ static bool vfio_user_ioeventfd_wait(VFIOUserDevice *udev,
         return false;
     }
     if (ret == -ETIMEDOUT) {
-        warn_report("vfio-user-pci %s: the server leaves questions for "
-                    "ioeventfds unanswered; ioeventfd=off saves the wait",
-                    udev->name);
+        vfio_user_warn_limited(&udev->offer_said, "vfio-user-pci %s: the server "
+                               "leaves questions for ioeventfds unanswered; "
+                               "ioeventfd=off saves the wait", udev->name);
     }
     return ret ||
            vfio_user_wire_check_io_fds(q->in.iov_base, q->req.in_len, index,
@@ -429,9 +428,10 @@ static bool vfio_user_ioeventfd_answer(VFIOUserDevice *udev,
     dropped = io.nr_dropped + vfio_user_ioeventfd_take(t, q, index, &io);
     trace_vfio_user_ioeventfd_offered(udev->name, index, io.nr, dropped);
     if (dropped) {
-        warn_report("vfio-user-pci %s: %u sub-regions of region %u cannot be "
-                    "signalled: they are accessed by messages", udev->name,
-                    dropped, index);
+        vfio_user_warn_limited(&udev->offer_said, "vfio-user-pci %s: %u "
+                               "sub-regions of region %u cannot be signalled: "
+                               "they are accessed by messages", udev->name,
+                               dropped, index);
     }
     vfio_user_wire_io_fds_cleanup(&io);
     return true;

@@ -40,7 +40,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
 #include "qemu/units.h"
@@ -94,10 +93,12 @@ static bool vfio_user_migration_is_still(int state)
 static void vfio_user_migration_report(VFIOUserDevice *udev, int from, int to,
                                        Error *err)
 {
-    error_reportf_err(err, "vfio-user-pci %s: going from state %s to %s "
-                      "failed: ", udev->name,
-                      vfio_user_migration_state_name(from),
-                      vfio_user_migration_state_name(to));
+    vfio_user_error_limited(&udev->state_said, "vfio-user-pci %s: going from "
+                            "state %s to %s failed: %s", udev->name,
+                            vfio_user_migration_state_name(from),
+                            vfio_user_migration_state_name(to),
+                            error_get_pretty(err));
+    error_free(err);
 }
 
 /* Features -------------------------------------------------------------------- */
@@ -328,9 +329,10 @@ static void vfio_user_migration_reset_result(VFIOUserDevice *udev,
 
     trace_vfio_user_device_reset(udev->name, ret);
     if (ret && ret != -EPIPE) {
-        warn_report("vfio-user-pci %s: reset failed: %s", udev->name,
-                    ret == -ETIMEDOUT ? "the server did not answer in time"
-                                      : strerror(-ret));
+        vfio_user_warn_limited(&udev->reset_said, "vfio-user-pci %s: reset "
+                               "failed: %s", udev->name, ret == -ETIMEDOUT ?
+                               "the server did not answer in time" :
+                               strerror(-ret));
     }
     vfio_user_queued_put(&sm->q);
 }

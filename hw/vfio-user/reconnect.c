@@ -300,13 +300,17 @@ static bool vfio_user_reconnect_negotiate(VFIOUserDevice *udev,
                                           VFIOUserDevice *fresh, Error **errp)
 {
     const VFIOUserReconnectOptions *opts = &udev->reconnect->opts;
+    bool ok;
 
-    return vfio_user_device_negotiate(fresh,
-                                      iothread_get_aio_context(opts->iothread),
-                                      opts->poll_max_us, opts->ioeventfd,
-                                      errp) &&
-           (!udev->mig.flags || vfio_user_migration_probe(fresh, errp)) &&
-           vfio_user_identity_same(udev, fresh, errp);
+    /* What is said of an offer counts for the device, whichever server made it. */
+    fresh->offer_said = udev->offer_said;
+    ok = vfio_user_device_negotiate(fresh,
+                                    iothread_get_aio_context(opts->iothread),
+                                    opts->poll_max_us, opts->ioeventfd, errp) &&
+         (!udev->mig.flags || vfio_user_migration_probe(fresh, errp)) &&
+         vfio_user_identity_same(udev, fresh, errp);
+    udev->offer_said = fresh->offer_said;
+    return ok;
 }
 
 static void vfio_user_reconnect_close(VFIOUserDevice *udev,

@@ -280,6 +280,28 @@ static void test_report(void)
     rig_free(&r);
 }
 
+#define FLOOD           50
+/* Lines of one kind in ten seconds */
+#define MAX_LINES       4
+
+/* A server has as many errors as it likes. */
+static void test_flood(void)
+{
+    Rig r = rig_new(setup_express, ",on-error=report");
+    g_autofree char *log = NULL;
+
+    for (unsigned i = 0; i < FLOOD; i++) {
+        raise_error(&r, 0);
+        assert_run_state(&r, "running");
+    }
+    assert_works(&r);
+    log = vut_stderr(r.t);
+    g_assert_cmpuint(vut_occurrences(log, "uncorrectable error"), >, 0);
+    g_assert_cmpuint(vut_occurrences(log, "uncorrectable error"), <=,
+                     MAX_LINES);
+    rig_free(&r);
+}
+
 /* The policy may be changed on a device in use. */
 static void test_change_policy(void)
 {
@@ -433,6 +455,7 @@ void vut_register_errors(void)
                  test_untold_no_capability);
     vut_add_test("vfio-user/errors/policy/offline", test_offline);
     vut_add_test("vfio-user/errors/policy/report", test_report);
+    vut_add_test("vfio-user/errors/policy/flood", test_flood);
     vut_add_test("vfio-user/errors/policy/change", test_change_policy);
     vut_add_test("vfio-user/errors/asked/hung-server", test_hung_server);
     vut_add_test("vfio-user/errors/asked/unplugged",

@@ -408,6 +408,30 @@ static void test_other_state(void)
     vmt_free(t);
 }
 
+/* Lines of one kind in ten seconds */
+#define MAX_LINES       4
+
+/* It refuses each change, and the VM is stopped and goes on again and again. */
+static void test_refuses_all(void)
+{
+    static const TsMove refuse = {
+        .kind = TS_MOVE_ERROR, .command = VFIO_USER_DEVICE_FEATURE,
+        .index = VFIO_USER_FEATURE_MIG_DEVICE_STATE, .a = EBUSY,
+    };
+    VMTest *t = new_test(ALL, NULL);
+    g_autofree char *log = NULL;
+
+    ts_add_move(t->src->s, &refuse);
+    for (unsigned i = 0; i < 10; i++) {
+        qtest_qmp_assert_success(t->src->qts, "{'execute': 'stop'}");
+        qtest_qmp_assert_success(t->src->qts, "{'execute': 'cont'}");
+    }
+    log = vut_stderr(t->src);
+    g_assert_cmpuint(vut_occurrences(log, "going from state"), >, 0);
+    g_assert_cmpuint(vut_occurrences(log, "going from state"), <=, MAX_LINES);
+    vmt_free(t);
+}
+
 /* Cancelled, reset, lost, unplugged ---------------------------------------- */
 
 static VMTest *start_held(uint64_t flags)
@@ -589,6 +613,7 @@ void vut_register_migrate_fail(void)
         vut_add_data_test(path, &bad_answers[i], test_bad_answer);
     }
     T("fail/other-state", test_other_state);
+    T("fail/refuses-all", test_refuses_all);
     add_flags("cancel", 0, test_cancel);
     T("cancel/stalled", test_cancel_stalled);
     add_flags("reset", 1, test_reset);

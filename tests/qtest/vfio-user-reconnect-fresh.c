@@ -239,8 +239,40 @@ static void test_alternating(void)
     rt_free(r);
 }
 
+/* Lines of one kind in ten seconds */
+#define MAX_LINES       4
+#define OF_NO_USE       "sub-regions of region 0 cannot be signalled"
+#define RETURNS         (2 * MAX_LINES)
+
+/* A doorbell that no write rings */
+static void setup_odd_doorbell(TestServer *s)
+{
+    ts_add_io_fd(s, 0, 0x100, 3);
+}
+
+/*
+ * What is to be said of a server while it is negotiated with is not said anew each time
+ * that one comes, for those that crash again and again.
+ */
+static void test_says_it_seldom(void)
+{
+    RTest *r = rt_new(&(VUTOptions) { .setup = setup_odd_doorbell });
+    g_autofree char *log = NULL;
+
+    for (unsigned i = 0; i < RETURNS; i++) {
+        rt_lose(r);
+        rt_return_kept(r);
+        rt_expect_return(r, true);
+    }
+    log = vut_stderr(r->t);
+    g_assert_cmpuint(vut_occurrences(log, OF_NO_USE), >, 0);
+    g_assert_cmpuint(vut_occurrences(log, OF_NO_USE), <=, MAX_LINES);
+    rt_free(r);
+}
+
 void rt_register_fresh(void)
 {
+    vut_add_test("vfio-user/reconnect/says-it-seldom", test_says_it_seldom);
     vut_add_test("vfio-user/reconnect/kept/auto", test_kept);
     vut_add_test("vfio-user/reconnect/kept/off", test_kept_off);
     vut_add_test("vfio-user/reconnect/kept/on", test_kept_on);
