@@ -470,7 +470,8 @@ static void test_untold(void)
     VUTest *t = vut_new(&(VUTOptions) {
         .setup = setup_wide, .device = ",x-msg-timeout-ms=200",
         .args = "-m 128M,slots=2,maxmem=1G "
-                "-object memory-backend-memfd,id=more,size=2M,share=on",
+                "-object memory-backend-memfd,id=more,size=2M,share=on "
+                "-object memory-backend-memfd,id=most,size=2M,share=on",
         .stderr_file = true,
     });
     QPCIBar bar = vut_map_bar(t, 0);
@@ -489,6 +490,16 @@ static void test_untold(void)
     g_assert_cmpuint(ts_log_count(t->s, WRITE(0, 0x40)), ==, 1);
     g_assert_cmpuint(ts_io_fd_count(t->s, io[0]), ==, 1);
     check_write(t, 0, bar, 0x40, 4, 3, io[0], true);
+
+    /* An INTx keeps the guest from the memory, whatever was told. */
+    g_assert_cmpint(ts_irq_trigger(t->s, VFIO_USER_IRQ_INTX, 0), ==, 0);
+    VUT_WAIT(!is_mapped(t));
+    ts_hold(t->s);
+    qtest_qmp_device_add(t->qts, "pc-dimm", "dimm1", "{'memdev': 'most'}");
+    ts_release(t->s);
+    VUT_WAIT((vut_bar_write(t, bar, 0x40, 4, 4),
+              ts_io_fd_count(t->s, io[0]) > 2));
+    g_assert(!is_mapped(t));
     vut_free(t);
 }
 
