@@ -58,6 +58,9 @@ class Programs:
 class VFIOUserWalk(VFIOUserTest):
     """Boards and accelerators."""
 
+    # edu's DMA in our BARs
+    lock_waits = ('nested',)
+
     def setUp(self):
         super().setUp()
         self.guest, self.device = Programs.get()
