@@ -642,11 +642,18 @@ bool vfio_user_conn_leave(VFIOUserConn *conn, VFIOUserRequest *req,
         &conn->slots[req->id % VFIO_USER_CONN_MAX_REQUESTS];
 
     QEMU_LOCK_GUARD(&conn->lock);
-    if (req->state == VFIO_USER_REQUEST_DONE || conn->failed ||
-        conn->rx.req == req) {
+    vfio_user_conn_wait_idle_locked(conn, req);
+    if (req->state == VFIO_USER_REQUEST_DONE || conn->failed) {
         return false;
     }
     assert(slot->req == req && !slot->sending);
+    if (conn->rx.req == req) {
+        /* A part of the reply is there; the server may leave it at that. */
+        for (unsigned i = 0; i < req->nr_in; i++) {
+            memcpy(to->in[i].iov_base, req->in[i].iov_base, req->in[i].iov_len);
+        }
+        conn->rx.req = to;
+    }
     slot->req = to;
     to->id = req->id;
     to->state = VFIO_USER_REQUEST_PENDING;

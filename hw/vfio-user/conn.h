@@ -310,8 +310,8 @@ void vfio_user_conn_abandon(VFIOUserConn *conn, VFIOUserRequest *req);
  * @req: submitted without @done
  * @to: takes its place, with @done, and @in of the same sizes
  *
- * Returns false, and nothing has changed, when the reply is there or just arrives.
- * Any thread, but not while another one waits for @req.
+ * Returns false, and nothing has changed, when the reply is there, all of it, or the
+ * connection has failed. Any thread, but not while another one waits for @req.
  */
 bool vfio_user_conn_leave(VFIOUserConn *conn, VFIOUserRequest *req,
                           VFIOUserRequest *to);

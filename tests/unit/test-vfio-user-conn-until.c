@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/cutils.h"
 #include "hw/vfio-user/conn-int.h"
 #include "vfio-user-rig.h"
 
@@ -533,6 +534,91 @@ static void test_abandon_lost(void)
     rig_free(rig);
 }
 
+/* Leaving: another request takes the place of one that was waited for --------- */
+
+/* Its place is taken by one that nobody waits for. */
+typedef struct Heir {
+    Call call;
+    unsigned nr_done;
+} Heir;
+
+static void heir_done(VFIOUserRequest *req)
+{
+    qatomic_inc(&container_of(req, Heir, call.req)->nr_done);
+}
+
+/* Also when @at bytes of the answer have come. */
+static void check_leave(size_t at)
+{
+    Rig *rig = rig_new(peer_pair);
+    g_autofree uint8_t *m = NULL;
+    PeerMessage msg, other_msg;
+    Call call, other;
+    Heir heir = { 0 };
+    size_t len;
+
+    call_init(&heir.call, rig, 6, LATE_LEN);
+    heir.call.req.done = heir_done;
+    call_init(&other, rig, 2, 64);
+    call_thread_start(&other);
+    call_peer_get(&other, &other_msg);
+    call_begin(&call, rig, 6, LATE_LEN, &msg);
+    m = call_peer_make(&call, &msg, &len);
+    peer_send_bytes(rig->peer, m, at);
+    peer_wait_taken(rig->peer);
+    g_assert_true(vfio_user_conn_leave(rig->conn, &call.req, &heir.call.req));
+    memset(call.data, 0, LATE_LEN);
+    peer_send_bytes(rig->peer, m + at, len - at);
+    call_peer_answer(&other, &other_msg);
+    call_thread_join(&other);
+    call_check_good(&other);
+    g_assert_cmpuint(heir.nr_done, ==, 1);
+    call_check_good(&heir.call);
+    g_assert_true(buffer_is_zero(call.data, LATE_LEN));
+    check_slots(rig);
+    call_end(&call, &msg);
+    call_end(&other, &other_msg);
+    call_free(&heir.call);
+    rig_free(rig);
+}
+
+static void test_leave(void)
+{
+    static const size_t at[] = { 0, 1, 16, 20, 32, 33, 50000, 32 + LATE_LEN - 1 };
+
+    for (int i = 0; i < ARRAY_SIZE(at); i++) {
+        check_leave(at[i]);
+    }
+}
+
+/* Not when it has been answered. */
+static void test_leave_answered(void)
+{
+    Rig *rig = rig_new(peer_pair);
+    Heir heir = { 0 };
+    PeerMessage msg[2];
+    Call call[2];
+
+    call_init(&heir.call, rig, 1, 64);
+    heir.call.req.done = heir_done;
+    call_begin(&call[0], rig, 1, 64, &msg[0]);
+    call_begin(&call[1], rig, 2, 64, &msg[1]);
+    for (int i = 0; i < 2; i++) {
+        call_peer_answer(&call[i], &msg[i]);
+    }
+    call_wait_good(&call[1]);
+    g_assert_false(vfio_user_conn_leave(rig->conn, &call[0].req,
+                                        &heir.call.req));
+    call_wait_good(&call[0]);
+    g_assert_cmpuint(heir.nr_done, ==, 0);
+    for (int i = 0; i < 2; i++) {
+        call_end(&call[i], &msg[i]);
+    }
+    call_free(&heir.call);
+    check_slots(rig);
+    rig_free(rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -550,6 +636,8 @@ int main(int argc, char **argv)
     T("own-deadline-passed", test_own_deadline_passed);
     T("lost/waiting", test_lost_waiting);
     T("lost/before", test_lost_before);
+    peer_add_test("/vfio-user/conn/leave", test_leave);
+    peer_add_test("/vfio-user/conn/leave-answered", test_leave_answered);
 #undef T
 #define T(name, func) peer_add_test("/vfio-user/conn/abandon/" name, func)
     T("late", test_abandon_late);
