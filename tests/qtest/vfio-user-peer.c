@@ -228,8 +228,11 @@ static void setup_few_windows(TestServer *s)
 static void test_few_windows(void)
 {
     Pair p = pair_new(",peer-dma=on", setup_few_windows);
+    uint64_t bytes;
 
     vut_flush(p.t);
+    g_assert_cmpuint(vut_nr_refused(p.t, &bytes), >, 0);
+    g_assert_cmpuint(bytes, >, 0);
     g_assert_cmpuint(p.windows, >, 0);
     g_assert_cmpuint(ts_dma_nr_windows(p.t->s), <=, MAX(p.windows, 6));
     g_assert(ts_connected(p.t->s));
