@@ -13,6 +13,7 @@
 
 #include "qemu/osdep.h"
 #include "hw/i386/intel_iommu_internal.h"
+#include "../server/server-migration.h"
 #include "vfio-user-util.h"
 
 #define MIB             (1024 * 1024ull)
@@ -571,6 +572,66 @@ static void test_refused_descriptor(void)
     iommu_free(m);
 }
 
+/* --- A server that refuses while it is stopped --- */
+
+static void setup_stopped(TestServer *s)
+{
+    ts_add_migration(s, VFIO_USER_MIGRATION_STOP_COPY);
+    ts_like_libvfio_user(s);
+    setup_limit(s);
+}
+
+static void set_running(Iommu *m, bool running)
+{
+    uint64_t bytes;
+
+    if (!running) {
+        qtest_qmp_assert_success(m->qts, "{'execute': 'stop'}");
+        g_assert(ts_mig_wait_state(m->t->s, VFIO_USER_MIG_STOP));
+        return;
+    }
+    qtest_qmp_assert_success(m->qts, "{'execute': 'cont'}");
+    g_assert(ts_mig_wait_state(m->t->s, VFIO_USER_MIG_RUNNING));
+    VUT_WAIT(!vut_nr_refused(m->t, &bytes));
+    vut_flush(m->t);
+}
+
+/* What the guest maps at random, also while the VM is stopped: when it runs */
+static void check_stopped(const void *data)
+{
+    uint16_t page[32] = { 0 };
+    GRand *rand = g_rand_new_with_seed(2);
+    Iommu *m;
+
+    full_limit = GPOINTER_TO_UINT(data);
+    m = iommu_new((VUTOptions) {
+        .setup = setup_stopped, .stderr_file = true,
+    });
+    for (unsigned round = 0; round < 20; round++) {
+        set_running(m, false);
+        for (unsigned step = 0; step < 20; step++) {
+            unsigned i = g_rand_int_range(rand, 0, ARRAY_SIZE(page));
+
+            page[i] = page[i] ? 0 : g_rand_int_range(rand, 1, 1000);
+            map_page(m, IOVA + i * PAGE, MEMORY + page[i] * PAGE,
+                     page[i] ? READ | WRITE : 0);
+        }
+        set_running(m, true);
+        for (unsigned i = 0; i < ARRAY_SIZE(page); i++) {
+            if (page[i]) {
+                check_page(m, IOVA + i * PAGE, MEMORY + page[i] * PAGE,
+                           TS_DMA_ANY);
+            } else {
+                check_nothing(m, IOVA + i * PAGE);
+            }
+        }
+        g_assert_cmpuint(ts_dma_nr_windows(m->t->s), <=, full_limit);
+        check_alive(m);
+    }
+    g_rand_free(rand);
+    iommu_free(m);
+}
+
 /* --- Servers that go --- */
 
 static void test_server_gone(void)
@@ -658,6 +719,10 @@ void vut_register_iommu(void)
     vut_add_test("vfio-user/iommu/refused", test_refused);
     vut_add_test("vfio-user/iommu/refused-descriptor",
                  test_refused_descriptor);
+    vut_add_data_test("vfio-user/iommu/stopped/roomy",
+                      GUINT_TO_POINTER(1000), check_stopped);
+    vut_add_data_test("vfio-user/iommu/stopped/full", GUINT_TO_POINTER(12),
+                      check_stopped);
     vut_add_test("vfio-user/iommu/server-gone", test_server_gone);
     vut_add_data_test("vfio-user/iommu/server-back/roomy",
                       GUINT_TO_POINTER(1000), check_server_back);
