@@ -268,10 +268,50 @@ static VFIOUserRequest *vfio_user_conn_renew_slots_locked(VFIOUserConn *conn)
     return orphans;
 }
 
+/* Nobody waits for a reply, though one may come that somebody gave up. */
 static bool vfio_user_conn_is_idle(VFIOUserConn *conn)
 {
     QEMU_LOCK_GUARD(&conn->lock);
-    return conn->nr_free == VFIO_USER_CONN_MAX_REQUESTS && !conn->failed;
+
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        if (conn->slots[i].req || conn->slots[i].sending) {
+            return false;
+        }
+    }
+    return QSIMPLEQ_EMPTY(&conn->pending) && !conn->failed;
+}
+
+/* Nobody who is still sending on the old socket has a slot that is needed. */
+static bool vfio_user_conn_can_take_locked(const VFIOUserConn *conn,
+                                           const VFIOUserConn *from)
+{
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        if (from->slots[i].used && conn->slots[i].sending) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Those of replies that may still come. All others are free, or being sent from. */
+static void vfio_user_conn_take_slots_locked(VFIOUserConn *conn,
+                                             VFIOUserConn *from)
+{
+    conn->nr_free = 0;
+    for (unsigned i = 0; i < VFIO_USER_CONN_MAX_REQUESTS; i++) {
+        VFIOUserConnSlot *slot = &conn->slots[i];
+
+        if (from->slots[i].used) {
+            *slot = from->slots[i];
+            slot->life = conn->life + 1;
+            from->slots[i].used = false;
+        } else if (!slot->used) {
+            conn->free_slots[conn->nr_free++] = i;
+        }
+    }
+    if (conn->rx.slot) {
+        conn->rx.slot = &conn->slots[conn->rx.slot - from->slots];
+    }
 }
 
 /*
@@ -289,6 +329,7 @@ static VFIOUserRequest *vfio_user_conn_move_locked(VFIOUserConn *conn,
     vfio_user_chan_init(&from->chan, -1);
     conn->rx = from->rx;
     memset(&from->rx, 0, sizeof(from->rx));
+    vfio_user_conn_take_slots_locked(conn, from);
     while ((tx = QSIMPLEQ_FIRST(&from->tx_queue))) {
         QSIMPLEQ_REMOVE_HEAD(&from->tx_queue, next);
         QSIMPLEQ_INSERT_TAIL(&conn->tx_queue, tx, next);
@@ -315,8 +356,9 @@ static VFIOUserRequest *vfio_user_conn_move_locked(VFIOUserConn *conn,
 
 bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
 {
-    VFIOUserRequest *orphans;
+    VFIOUserRequest *orphans = NULL;
     AioContext *ctx;
+    bool ok;
 
     assert(vfio_user_conn_broken(conn));
     vfio_user_conn_bg_stop(conn);
@@ -327,7 +369,13 @@ bool vfio_user_conn_adopt(VFIOUserConn *conn, VFIOUserConn *from)
     vfio_user_conn_quiesce(conn);
     WITH_QEMU_LOCK_GUARD(&conn->send_lock) {
         QEMU_LOCK_GUARD(&conn->lock);
-        orphans = vfio_user_conn_move_locked(conn, from);
+        ok = vfio_user_conn_can_take_locked(conn, from);
+        if (ok) {
+            orphans = vfio_user_conn_move_locked(conn, from);
+        }
+    }
+    if (!ok) {
+        return false;
     }
     trace_vfio_user_conn_adopt(conn->name, conn->life);
     vfio_user_conn_finish_orphans(orphans);

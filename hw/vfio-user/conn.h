@@ -425,8 +425,9 @@ void vfio_user_conn_fail(VFIOUserConn *conn, Error *err);
  *     vfio_user_conn_free() afterwards
  *
  * Requests of the old socket that had no reply have failed with -EPIPE, all of
- * them. Returns false when @from has failed or has requests in flight; nothing
- * has changed then, but nobody looks after @from any more. @from was started,
+ * them. A reply to @from may still come that somebody gave up; it is dropped. Returns
+ * false when @from has failed or has requests that are waited for, or a thread still
+ * sends on the old socket; nobody looks after @from any more then. @from was started,
  * and no other thread uses it. One thread at a time, not from a callback in
  * VFIOUserConnOps; waits only for threads that are leaving.
  */

@@ -270,8 +270,31 @@ static void test_says_it_seldom(void)
     rt_free(r);
 }
 
+/*
+ * A server that leaves questions unanswered which it may leave so. Their answers may
+ * still come when the device has gone over to it.
+ */
+static void test_unanswered(void)
+{
+    static const TsMove drop = {
+        .kind = TS_MOVE_DROP, .command = VFIO_USER_DEVICE_GET_REGION_IO_FDS,
+        .index = -1,
+    };
+    RTest *r = rt_new(&(VUTOptions) { .device = ",x-msg-timeout-ms=500" });
+
+    ts_add_move(r->t->s, &drop);
+    for (unsigned i = 0; i < 2; i++) {
+        rt_lose(r);
+        rt_return_kept(r);
+        rt_expect_return(r, true);
+        rt_check_works(r, i);
+    }
+    rt_free(r);
+}
+
 void rt_register_fresh(void)
 {
+    vut_add_test("vfio-user/reconnect/unanswered", test_unanswered);
     vut_add_test("vfio-user/reconnect/says-it-seldom", test_says_it_seldom);
     vut_add_test("vfio-user/reconnect/kept/auto", test_kept);
     vut_add_test("vfio-user/reconnect/kept/off", test_kept_off);

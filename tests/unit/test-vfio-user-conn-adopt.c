@@ -247,6 +247,61 @@ static void test_limits(void)
     rig_free(rig);
 }
 
+/* Replies that are late ---------------------------------------------------- */
+
+#define LATE_LEN    100000
+
+/*
+ * A question that the server may leave unanswered was given up before. Its answer may
+ * come all the same: @early bytes of it before, the rest after.
+ */
+static void late_reply(size_t early)
+{
+    Rig *rig = rig_new_started(peer_pair);
+    g_autofree uint8_t *m = NULL;
+    PeerMessage msg;
+    Rig view;
+    Call call;
+    Next next;
+    size_t len;
+
+    next_init(&next, rig, peer_pair);
+    view = (Rig) { .conn = next.conn, .peer = next.peer };
+    call_init(&call, &view, 1, LATE_LEN);
+    call_submit(&call);
+    call_peer_get(&call, &msg);
+    m = call_peer_make(&call, &msg, &len);
+    vfio_user_conn_abandon(next.conn, &call.req);
+    peer_send_bytes(next.peer, m, early);
+    peer_wait_taken(next.peer);
+    lives_lose(rig);
+    next_take(&next, rig);
+    g_assert_cmpint(lives_free_slots(rig), ==,
+                    VFIO_USER_CONN_MAX_REQUESTS - 1);
+    if (!early) {
+        rig_check_alive(rig);
+    }
+    peer_send_bytes(rig->peer, m + early, len - early);
+    peer_wait_taken(rig->peer);
+    lives_check_slots(rig);
+    call_end(&call, &msg);
+    rig_free(rig);
+}
+
+static void test_late_reply(void)
+{
+    late_reply(0);
+}
+
+static void test_late_reply_split(void)
+{
+    static const size_t early[] = { 1, 16, 20, 32, 50000, 32 + LATE_LEN - 1 };
+
+    for (int i = 0; i < ARRAY_SIZE(early); i++) {
+        late_reply(early[i]);
+    }
+}
+
 /* Refused ----------------------------------------------------------------- */
 
 static void check_refused(Rig *rig, Next *next)
@@ -262,8 +317,8 @@ static void check_refused(Rig *rig, Next *next)
     g_assert_cmpint(rig_post(rig, 1, 4, 0), ==, -EPIPE);
 }
 
-/* With a request whose reply may come, waited for or not */
-static void refuse_busy(bool abandon)
+/* With a request that is waited for */
+static void test_refuse_busy(void)
 {
     Rig *rig = rig_new_started(peer_pair);
     Rig view;
@@ -274,26 +329,15 @@ static void refuse_busy(bool abandon)
     view = (Rig) { .conn = next.conn, .peer = next.peer };
     call_init(&call, &view, 1, 4);
     call_submit(&call);
-    if (abandon) {
-        vfio_user_conn_abandon(next.conn, &call.req);
-    }
     lives_lose(rig);
     check_refused(rig, &next);
-    if (!abandon) {
-        vfio_user_conn_close(next.conn);
-        call_wait_ret(&call, -EPIPE);
-    }
+    vfio_user_conn_close(next.conn);
+    call_wait_ret(&call, -EPIPE);
     next_free(&next);
     call_free(&call);
     lives_begin(rig);
     lives_check_slots(rig);
     rig_free(rig);
-}
-
-static void test_refuse_busy(void)
-{
-    refuse_busy(false);
-    refuse_busy(true);
 }
 
 static void test_refuse_broken(void)
@@ -522,6 +566,8 @@ int main(int argc, char **argv)
     T("writes", test_writes);
     T("modes", test_modes);
     T("limits", test_limits);
+    T("late-reply/whole", test_late_reply);
+    T("late-reply/split", test_late_reply_split);
     T("refuse/busy", test_refuse_busy);
     T("refuse/broken", test_refuse_broken);
     T("reasons", test_reasons);
