@@ -51,9 +51,9 @@ MOVES = 100
 class VFIOUserDoorbell(VFIOUserNastyTest):
     """Under TCG."""
 
-    def boot_spdk(self, *args, cpus, **properties):
-        """The guest, and the device."""
-        server = self.serve('spdk-like')
+    def boot_spdk(self, *args, cpus, also=(), **properties):
+        """The guest, and the device; the server is told that of it, too."""
+        server = self.serve('spdk-like', *also)
         self.boot(*self.client(server, id='dev', addr=SLOT, **properties),
                   *args, cpus=cpus)
         self.place()
@@ -197,9 +197,10 @@ class VFIOUserDoorbell(VFIOUserNastyTest):
         self.rung()
         self.end()
 
-    def test_memory_hotplug_paused(self):
+    def check_memory_hotplug_paused(self, **options):
         """The same while the VM is stopped."""
-        self.boot_spdk(*HOTPLUG, cpus=2, **{'x-msg-timeout-ms': NEVER_MS})
+        self.boot_spdk(*HOTPLUG, cpus=2, **{'x-msg-timeout-ms': NEVER_MS},
+                       **options)
         self.do(*self.load(1))
         self.doing = 'memory is plugged into a VM that is stopped'
         self.await_dimm(0)
@@ -209,6 +210,14 @@ class VFIOUserDoorbell(VFIOUserNastyTest):
         self.monitor('cont')
         self.rung()
         self.end()
+
+    def test_memory_hotplug_paused(self):
+        """A device that knows nothing of that."""
+        self.check_memory_hotplug_paused()
+
+    def test_memory_hotplug_paused_migratable(self):
+        """One that is stopped and told to run with it."""
+        self.check_memory_hotplug_paused(also=('migration',))
 
     def test_stop_and_cont(self):
         """A vCPU that waits for its interrupts is stopped and goes on."""
