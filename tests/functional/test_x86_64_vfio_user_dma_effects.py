@@ -126,6 +126,9 @@ class VFIOUserDMADisplay(smp.VFIOUserDeviceTest):
     more bits it would show the memory itself, dirty or not.
     """
 
+    # The accesses are those of qtest
+    lock_waits = ('nested',)
+
     launch = private.VFIOUserPrivate.launch
     qtest = private.VFIOUserPrivate.qtest
     config = private.VFIOUserPrivate.config

@@ -51,6 +51,9 @@ GPIO = '0000:00:05.0'
 class VFIOUserPrivate(smp.VFIOUserDeviceTest, VFIOUserSampleTest):
     """No CPU runs, and all RAM is private."""
 
+    # The accesses are those of qtest
+    lock_waits = ('nested',)
+
     def launch(self, *args):
         """Start QEMU under qtest, with its trace of the server's commands."""
         self.trace = self.log_file('trace.log')

@@ -15,6 +15,7 @@ import signal
 import subprocess
 from typing import List, NamedTuple
 
+from qemu.qmp.protocol import StateError
 from qemu_test import QemuSystemTest
 
 import vfio_user_lock_waits
@@ -76,6 +77,8 @@ class VFIOUserTest(QemuSystemTest):
             try:
                 if vm.is_running() and not self.has_failed():
                     self.check_lock_waits(vm.cmd('query-vfio-user'))
+            except StateError:
+                pass    # It has not begun, or is about to end with an error.
             finally:
                 shutdown(*args, **kwargs)
         vm.shutdown = checked
