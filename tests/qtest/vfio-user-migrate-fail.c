@@ -17,7 +17,7 @@
 #define STATE_SIZE      (2 * VMT_MIB)
 #define PRECOPY_SIZE    VMT_MIB
 /* Changes of state get six times that. */
-#define IMPATIENT       ",x-msg-timeout-ms=300"
+#define IMPATIENT       ",x-msg-timeout-ms=1000"
 
 #define STOP            VFIO_USER_MIG_STOP
 #define RUN             VFIO_USER_MIG_RUNNING

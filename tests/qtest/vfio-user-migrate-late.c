@@ -28,7 +28,7 @@ static void test_no_answer_to_many(void)
     VMTest *t;
 
     o.mig.size = LONG_STATE;
-    o.device = ",x-msg-timeout-ms=300";
+    o.device = ",x-msg-timeout-ms=1000";
     t = vmt_new(&o);
     ts_mig_fail(t->dst->s, &hang);
     vmt_start(t);
