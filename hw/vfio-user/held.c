@@ -76,6 +76,9 @@ static __thread VFIOUserOwed *vfio_user_held_owed;
 
 static void vfio_user_held_settle(CPUState *cpu);
 
+/* Nobody says when an unplug is asked for, so a vCPU that waits for a server looks. */
+#define VFIO_USER_HELD_LOOK_US  (1000 * 1000)
+
 /* Those of one vCPU and one device, each but the last of which was interrupted */
 #define VFIO_USER_HELD_MAX  16
 
@@ -515,7 +518,7 @@ static void vfio_user_held_set_timer(VFIOUserHeld *h)
     if (h->state == VFIO_USER_HELD_ROOM) {
         at = g_get_monotonic_time() + VFIO_USER_HELD_SHORT_US;
     } else if (h->state == VFIO_USER_HELD_LINK) {
-        return;
+        at = g_get_monotonic_time() + VFIO_USER_HELD_LOOK_US;
     }
     /* The same clock; nothing is early by the milliseconds' rounding. */
     timer_mod_anticipate(h->udev->held.timer, at / 1000 + 1);

@@ -49,7 +49,9 @@
 #define VFIO_USER_RECONNECT_STEADY_US   (10 * G_USEC_PER_SEC)
 
 /**
- * VFIOUserReconnect: @opts and names are set once
+ * VFIOUserReconnect: @opts, @dev and names are set once
+ *
+ * @dev: only for who is in an access of it, or has the BQL while it is plugged
  *
  * @lock: what follows, and VFIOUserDevice.link
  * @cond: it has changed
@@ -70,6 +72,7 @@
  */
 struct VFIOUserReconnect {
     VFIOUserReconnectOptions opts;
+    DeviceState *dev;
     char *id;
     char *path;
 
@@ -131,7 +134,9 @@ VFIOUserReturn vfio_user_reconnect_fate(VFIOUserDevice *udev, unsigned life)
         return VFIO_USER_RETURN_NONE;
     }
     if (rc->life == life) {
-        return VFIO_USER_RETURN_WAIT;
+        /* The guest has to let go of it first, and its driver may access it. */
+        return qatomic_read(&rc->dev->pending_deleted_event) ?
+               VFIO_USER_RETURN_NONE : VFIO_USER_RETURN_WAIT;
     }
     return rc->reset_life > life ? VFIO_USER_RETURN_RESET :
                                    VFIO_USER_RETURN_KEPT;
@@ -611,6 +616,7 @@ void vfio_user_reconnect_init(VFIOUserDevice *udev, VFIODevice *vbasedev,
 
     rc->opts = *opts;
     rc->opts.socket = QAPI_CLONE(SocketAddress, opts->socket);
+    rc->dev = vbasedev->dev;
     rc->id = g_strdup(vbasedev->dev->id);
     rc->path = object_get_canonical_path(OBJECT(vbasedev->dev));
     qemu_mutex_init(&rc->lock);

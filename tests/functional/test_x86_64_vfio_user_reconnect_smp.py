@@ -281,6 +281,16 @@ class VFIOUserReconnectSMP(VFIOUserSMPTest, VFIOUserReturnTest):
         self.guest.cmd('stop')
         self.wait_event(self.guest, 'DEVICE_DELETED', device='dev')
 
+    def test_unplug_asked(self):
+        """The guest is to let go of the device, so its driver is answered."""
+        self.boot_returning('hold', *SHARED, machine='pc')
+        held = self.check_held(self.kill())
+        self.guest.cmd('device_del', {'id': 'dev'})
+        away = self.wait_ones(held)
+        # It does not want to, and goes on when the server is back.
+        self.come_back()
+        self.wait_readers(away)
+
     def test_give_up(self):
         """After a time the vCPUs read ones, and the device stays away."""
         self.boot_returning('hold', *SHARED,
