@@ -407,6 +407,12 @@ static void handle_disable(void)
     pci_write16(&dev, 4, pci_read16(&dev, 4) | 0x400);
 }
 
+static bool is_disabled(const void *opaque)
+{
+    (void)opaque;
+    return disabled;
+}
+
 /* The line stays up. While INTx is disabled there is at most one more. */
 static void case_intx_disable(void)
 {
@@ -416,7 +422,7 @@ static void case_intx_disable(void)
     intx_handler = handle_disable;
     ioapic_route(gsi, VECTOR_INTX);
     set_reg(KT_SET_CAUSES, 1);
-    check_wait("one", &disabled, 1);
+    check("one", poll_until(is_disabled, 0), true);
     for (unsigned i = 0; i < 2000; i++) {
         check("up", reg(KT_CAUSES), 1);
     }
