@@ -16,6 +16,7 @@ import subprocess
 from typing import List, NamedTuple
 
 from qemu.qmp.protocol import StateError
+from qemu.qmp.qmp_client import ExecInterruptedError
 from qemu_test import QemuSystemTest
 
 import vfio_user_lock_waits
@@ -77,7 +78,7 @@ class VFIOUserTest(QemuSystemTest):
             try:
                 if vm.is_running() and not self.has_failed():
                     self.check_lock_waits(vm.cmd('query-vfio-user'))
-            except StateError:
+            except (ExecInterruptedError, StateError):
                 pass    # It has not begun, or is about to end with an error.
             finally:
                 shutdown(*args, **kwargs)
