@@ -217,6 +217,7 @@ class VFIOUserDoorbell(VFIOUserNastyTest):
 
     def test_memory_hotplug_paused_migratable(self):
         """One that is stopped and told to run with it."""
+        self.lock_waits = ('state-change',)
         self.check_memory_hotplug_paused(also=('migration',))
 
     def test_stop_and_cont(self):
