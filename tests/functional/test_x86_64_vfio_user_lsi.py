@@ -25,7 +25,7 @@ from qemu_test import QemuSystemTest
 from vfio_user_case import Disk
 from vfio_user_guest import VFIOUserGuestTest
 from vfio_user_rows import DRIVE
-from vfio_user_server import wait_until
+from vfio_user_server import ServerError, wait_until
 
 COMPLAINT_DEADLINE = 120
 ADDRESS = '0000:00:05.0'
@@ -43,10 +43,15 @@ class VFIOUserLSI(VFIOUserGuestTest):
         guest = self.boot(*self.client(server, addr='5'),
                           append='guest.nodrivers')
         self.assertIn(identity, guest.run('lspci'))
-        guest.run('modprobe sym53c8xx >/dev/null 2>&1 &')
-        wait_until(lambda: complaint in self.console_text(),
-                   COMPLAINT_DEADLINE,
-                   f'"{complaint}" in {self.console_log_name}')
+        # The shell that waits for it keeps what it says, and how it ends.
+        guest.run('(modprobe sym53c8xx; echo "status $?") >/tmp/probe 2>&1 &')
+        try:
+            wait_until(lambda: complaint in self.console_text(),
+                       COMPLAINT_DEADLINE,
+                       f'"{complaint}" in {self.console_log_name}')
+        except ServerError as error:
+            raise ServerError(f'{error}; modprobe: '
+                              + guest.run('cat /tmp/probe')) from error
         self.assertIn('sym0: No NVRAM, ID 7', self.console_text())
         self.assertNotIn('[sda]', self.console_text())
         self.assertTrue(server.running())
