@@ -311,10 +311,8 @@ static void vfio_user_device_written(VFIOUserRequest *req)
     g_free(later);
 }
 
-/* Up to 8 bytes; their order is that of the calls. BQL. */
-static void vfio_user_device_write_later(VFIOUserDevice *udev, unsigned region,
-                                         uint64_t off, const void *buf,
-                                         size_t len)
+void vfio_user_device_write_later(VFIOUserDevice *udev, unsigned region,
+                                  uint64_t off, const void *buf, size_t len)
 {
     VFIOUserLaterMsg *later = g_new(VFIOUserLaterMsg, 1);
 

@@ -53,6 +53,10 @@ int vfio_user_device_post(VFIOUserDevice *udev, unsigned region, uint64_t off,
  */
 int vfio_user_device_call_once(VFIOUserDevice *udev, VFIOUserRequest *req);
 
+/* Never waits. Up to 8 bytes; their order is that of the calls. BQL. */
+void vfio_user_device_write_later(VFIOUserDevice *udev, unsigned region,
+                                  uint64_t off, const void *buf, size_t len);
+
 /* The outcome of question @nr, as VFIOUserRequest.ret. Any thread. */
 typedef void VFIOUserProbed(VFIOUserDevice *udev, unsigned nr, int ret);
 

@@ -20,6 +20,7 @@
 #include "qemu/main-loop.h"
 #include "hw/vfio/pci.h"
 #include "container.h"
+#include "device-int.h"
 #include "reconnect.h"
 #include "trace.h"
 
@@ -118,6 +119,18 @@ static bool vfio_user_replay_irqs_and_config(VFIOUserDevice *udev)
     return vfio_user_replay_barrier(udev);
 }
 
+/* What was missed, without a wait. Then the server is told of what comes. BQL. */
+static void vfio_user_replay_config_later(VFIOUserDevice *udev)
+{
+    VFIOUserConfigWrite list[VFIO_USER_MAX_CONFIG_WRITES];
+    unsigned nr = vfio_user_load_list_config(udev->vbasedev, list);
+
+    for (unsigned i = 0; i < nr; i++) {
+        vfio_user_device_write_later(udev, VFIO_USER_REGION_CONFIG, list[i].reg,
+                                     list[i].data, list[i].len);
+    }
+}
+
 bool vfio_user_replay(VFIOUserDevice *udev)
 {
     for (unsigned i = 1; true; i++) {
@@ -129,8 +142,12 @@ bool vfio_user_replay(VFIOUserDevice *udev)
         }
         told = vfio_user_irqs_is_told(udev, vfio_user_irqs_wanted(udev));
         trace_vfio_user_replay(udev->name, told, udev->missed_config);
-        /* Or the guest does not stop changing them. */
-        if ((told && !udev->missed_config) || i == VFIO_USER_REPLAY_ROUNDS) {
+        if (told && !udev->missed_config) {
+            return true;
+        }
+        if (i == VFIO_USER_REPLAY_ROUNDS) {
+            /* The guest does not stop changing them. */
+            vfio_user_replay_config_later(udev);
             return true;
         }
         bql_unlock();

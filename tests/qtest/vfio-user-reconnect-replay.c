@@ -390,6 +390,45 @@ static void test_disabled(void)
     rt_free(r);
 }
 
+/* Each answer takes so long that there are some writes between any two. */
+static void setup_slow_config(TestServer *s)
+{
+    static const TsMove late = {
+        .kind = TS_MOVE_DELAY, .command = VFIO_USER_REGION_READ,
+        .index = VFIO_USER_REGION_CONFIG, .a = 20,
+    };
+
+    ts_add_move(s, &late);
+}
+
+static unsigned nr_replays(RTest *r)
+{
+    g_autofree char *log = vut_stderr(r->t);
+
+    return vut_occurrences(log, "vfio_user_replay ");
+}
+
+/* The guest goes on writing for longer than it is waited for to stop. */
+static void test_busy(void)
+{
+    static const uint8_t regs[] = { PCI_CACHE_LINE_SIZE, PCI_INTERRUPT_LINE };
+    RTest *r = rt_new(&(VUTOptions) { .args = "-trace vfio_user_replay" });
+    uint8_t *config, written[ARRAY_SIZE(regs)] = { };
+
+    rt_lose(r);
+    rt_return_fresh(r, setup_slow_config);
+    for (unsigned i = 0; nr_replays(r) < 8; i++) {
+        written[i % 2] = i;
+        qpci_config_writeb(r->t->dev, regs[i % 2], i);
+    }
+    rt_expect_return(r, false);
+    config = ts_region_mem(r->t->s, VFIO_USER_REGION_CONFIG);
+    for (unsigned i = 0; i < ARRAY_SIZE(regs); i++) {
+        VUT_WAIT(config[regs[i]] == written[i]);
+    }
+    rt_free(r);
+}
+
 /* Posted writes ----------------------------------------------------------- */
 
 static void setup_posted(TestServer *s)
@@ -521,6 +560,7 @@ void rt_register_replay(void)
     vut_add_test("vfio-user/reconnect/moved/kept", test_moved_kept);
     vut_add_test("vfio-user/reconnect/moved/fresh", test_moved_fresh);
     vut_add_test("vfio-user/reconnect/moved/disabled", test_disabled);
+    vut_add_test("vfio-user/reconnect/config/busy", test_busy);
     vut_add_test("vfio-user/reconnect/posted/plain", test_posted);
     vut_add_test("vfio-user/reconnect/posted/multiple", test_posted_multi);
     vut_add_test("vfio-user/reconnect/posted/lost", test_posted_lost);
