@@ -28,6 +28,7 @@
 #include "qemu/osdep.h"
 #include "qapi/error.h"
 #include "container-int.h"
+#include "owed.h"
 #include "trace.h"
 
 /* DMA_MAP or DMA_UNMAP on its way */

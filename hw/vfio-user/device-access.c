@@ -30,6 +30,7 @@
 #include "qapi/error.h"
 #include "device-int.h"
 #include "ioeventfd.h"
+#include "owed.h"
 #include "reconnect.h"
 #include "trace.h"
 

@@ -39,14 +39,6 @@
  * Rejected: to wait in place and to count as stopped meanwhile (other devices are
  * not unplugged, registers cannot be read or reset, TCG's exclusive sections hang);
  * to end the access with all-ones (the guest's driver takes its device for dead).
- *
- * Acknowledgements. Within an access of the guest messages are sent that nobody can
- * wait for there, with the BQL held by somebody else's code: interrupts, windows,
- * config space. The vCPU owes it to the guest to wait for the server's reply before
- * the next instruction, which may ring a doorbell in memory that it shares with the
- * server. It does so when the access is over, without any lock, unless somebody else
- * wants the vCPU; then such memory is taken from the guest until there is a reply
- * (gate.c). No other vCPU can know of the change before.
  */
 
 #include "qemu/osdep.h"
@@ -61,6 +53,7 @@
 #include "system/reset.h"
 #include "system/runstate.h"
 #include "device-int.h"
+#include "owed.h"
 #include "reconnect.h"
 #include "trace.h"
 
@@ -71,11 +64,6 @@ static bool vfio_user_held_registered;
 
 /* What this vCPU is about to leave. */
 static __thread VFIOUserHeld *vfio_user_held_now;
-/* What it owes. */
-static __thread VFIOUserOwed *vfio_user_held_owed;
-
-static void vfio_user_held_settle(CPUState *cpu);
-
 /* Nobody says when an unplug is asked for, so a vCPU that waits for a server looks. */
 #define VFIO_USER_HELD_LOOK_US  (1000 * 1000)
 
@@ -547,10 +535,7 @@ static void vfio_user_held_leave(VFIOUserHeld *h)
     }
 }
 
-static void vfio_user_owed_settle(CPUState *cpu);
-
-/* CPUAccess.settle: the access is over or left; nothing is locked. */
-static void vfio_user_held_settle(CPUState *cpu)
+void vfio_user_held_settle(CPUState *cpu)
 {
     VFIOUserHeld *h = g_steal_pointer(&vfio_user_held_now);
 
@@ -573,163 +558,6 @@ static void vfio_user_held_settle(CPUState *cpu)
     vfio_user_held_unref(h);
 }
 
-/* Acknowledgements --------------------------------------------------------------- */
-
-/**
- * VFIOUserOwed: messages of one access to one server
- * @refs: its vCPU's, and one for each of them
- * @pending: those without a reply; atomic
- * @irqs: vfio_user_irqs_wanted() when something was wanted last; irqs-sync.c knows
- *     its messages
- */
-struct VFIOUserOwed {
-    int refs;
-    unsigned pending;
-    uint64_t irqs;
-    VFIOUserDevice *udev;
-    VFIOUserOwed *next;
-};
-
-/* What this vCPU waits for. */
-static __thread VFIOUserOwed *vfio_user_owed_now;
-
-static void vfio_user_owed_unref(VFIOUserOwed *owed)
-{
-    if (qatomic_fetch_dec(&owed->refs) == 1) {
-        vfio_user_device_unref(owed->udev);
-        g_free(owed);
-    }
-}
-
-/* Of this access and this server, or NULL: it is no access of a guest. */
-static VFIOUserOwed *vfio_user_owed_find(VFIOUserDevice *udev)
-{
-    VFIOUserOwed *owed = vfio_user_held_owed;
-
-    if (!vfio_user_held_in_access() || !udev->ready) {
-        return NULL;
-    }
-    while (owed && owed->udev != udev) {
-        owed = owed->next;
-    }
-    if (!owed) {
-        owed = g_new0(VFIOUserOwed, 1);
-        owed->refs = 1;
-        owed->udev = vfio_user_device_ref(udev);
-        owed->next = vfio_user_held_owed;
-        vfio_user_held_owed = owed;
-        current_cpu->access.settle = vfio_user_held_settle;
-    }
-    return owed;
-}
-
-VFIOUserOwed *vfio_user_owed_get(VFIOUserDevice *udev)
-{
-    VFIOUserOwed *owed = vfio_user_owed_find(udev);
-
-    if (owed) {
-        qatomic_inc(&owed->refs);
-        qatomic_inc(&owed->pending);
-    }
-    return owed;
-}
-
-void vfio_user_owed_irqs(VFIOUserDevice *udev)
-{
-    VFIOUserOwed *owed = vfio_user_owed_find(udev);
-
-    if (owed) {
-        owed->irqs = vfio_user_irqs_wanted(udev);
-    }
-}
-
-/* VFIOUserDevice.irqs_told */
-static void vfio_user_owed_irqs_told(VFIOUserDevice *udev)
-{
-    vfio_user_conn_wake(udev->conn, udev);
-    vfio_user_gate_look(udev);
-}
-
-void vfio_user_owed_put(VFIOUserOwed *owed)
-{
-    if (!owed) {
-        return;
-    }
-    if (qatomic_fetch_dec(&owed->pending) == 1) {
-        vfio_user_conn_wake(owed->udev->conn, owed->udev);
-    }
-    vfio_user_owed_unref(owed);
-}
-
-static bool vfio_user_owed_is_paid(VFIOUserConn *conn, const void *key)
-{
-    const VFIOUserOwed *owed = vfio_user_owed_now;
-
-    return !qatomic_read(&owed->pending) &&
-           vfio_user_irqs_is_told(owed->udev, owed->irqs);
-}
-
-/* Somebody waits for this thread to come out of its vCPUs' code. */
-static bool vfio_user_owed_is_wanted(CPUState *self)
-{
-    CPUState *cpu;
-
-    CPU_FOREACH(cpu) {
-        if (cpu->thread == self->thread &&
-            (qatomic_read(&cpu->stop) || qatomic_read(&cpu->has_waiter) ||
-             !cpu_work_list_empty(cpu))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/*
- * A server that let a vCPU run into its deadline is not waited for again before it has
- * said something: the guest goes on, without shortcuts, in which it could overtake what
- * it did not wait for (gate.c).
- */
-static void vfio_user_owed_wait(CPUState *cpu, VFIOUserOwed *owed)
-{
-    VFIOUserDevice *udev = owed->udev;
-    VFIOUserConn *conn = udev->conn;
-    int64_t now = g_get_monotonic_time();
-    int64_t deadline = now + udev->timeout_ms * (int64_t)1000;
-    bool paid = false;
-
-    vfio_user_owed_now = owed;
-    while (!paid && now < deadline && !vfio_user_conn_stuck(conn) &&
-           !vfio_user_conn_broken(conn)) {
-        paid = vfio_user_conn_wait_for(conn, vfio_user_owed_is_paid, udev,
-                                       MIN(now + VFIO_USER_HELD_SHORT_US,
-                                           deadline));
-        if (!paid && vfio_user_owed_is_wanted(cpu)) {
-            break;
-        }
-        now = g_get_monotonic_time();
-    }
-    if (!paid && now >= deadline) {
-        vfio_user_device_stuck(udev);
-        /* What is lost is said again. */
-        vfio_user_irqs_sync(udev);
-    }
-    trace_vfio_user_owed(udev->name, paid);
-    if (!paid) {
-        vfio_user_gate_unpaid(udev);
-    }
-}
-
-static void vfio_user_owed_settle(CPUState *cpu)
-{
-    VFIOUserOwed *owed;
-
-    while ((owed = vfio_user_held_owed)) {
-        vfio_user_held_owed = owed->next;
-        vfio_user_owed_wait(cpu, owed);
-        vfio_user_owed_unref(owed);
-    }
-}
-
 /* Life ------------------------------------------------------------------------- */
 
 /* The machine is reset: no vCPU goes on where it was. BQL. */
@@ -749,7 +577,7 @@ void vfio_user_held_init(VFIOUserDevice *udev)
         qemu_register_reset(vfio_user_held_reset, NULL);
         qemu_add_vm_change_state_handler(vfio_user_held_vm_state, NULL);
     }
-    udev->irqs_told = vfio_user_owed_irqs_told;
+    vfio_user_owed_init(udev);
     udev->held.timer = timer_new_ms(QEMU_CLOCK_REALTIME, vfio_user_held_wake,
                                     udev);
     QLIST_INSERT_HEAD(&vfio_user_held_devices, udev, held.next);

@@ -106,9 +106,6 @@ typedef struct VFIOUserHeldList {
     QLIST_ENTRY(VFIOUserDevice) next;
 } VFIOUserHeldList;
 
-/* What a vCPU owes the server's acknowledgement of, see vfio_user_owed_get(). */
-typedef struct VFIOUserOwed VFIOUserOwed;
-
 /* Before the device is in use, and when it is unplugged. BQL. */
 void vfio_user_held_init(VFIOUserDevice *udev);
 void vfio_user_held_exit(VFIOUserDevice *udev);
@@ -167,23 +164,10 @@ bool vfio_user_held_cancel(VFIOUserHeld *h);
 /* The access is over. Its vCPU. */
 void vfio_user_held_end(VFIOUserHeld *h);
 
+/* CPUAccess.settle: the access is over or left; nothing is locked. */
+void vfio_user_held_settle(CPUState *cpu);
+
 /* There is or is no server any more: let all vCPUs look. Any thread. */
 void vfio_user_held_look(VFIOUserDevice *udev);
-
-/**
- * vfio_user_owed_get: a message is about to be sent in the middle of an access
- *
- * The vCPU lets go of all locks when the access is over, and then waits for the
- * acknowledgement, before the guest goes on: nobody can know of the change earlier,
- * so nothing that passes the socket by overtakes it. Returns NULL where that is
- * not so. Otherwise the message is acknowledged by vfio_user_owed_put(). BQL.
- */
-VFIOUserOwed *vfio_user_owed_get(VFIOUserDevice *udev);
-
-/* Likewise for what was just wanted of interrupts. BQL. */
-void vfio_user_owed_irqs(VFIOUserDevice *udev);
-
-/* Any thread; NULL is fine. */
-void vfio_user_owed_put(VFIOUserOwed *owed);
 
 #endif /* HW_VFIO_USER_HELD_H */

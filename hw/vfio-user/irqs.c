@@ -43,6 +43,7 @@
 #include "hw/pci/pci_regs.h"
 #include "hw/vfio/pci.h"
 #include "irqs-int.h"
+#include "owed.h"
 #include "reconnect.h"
 #include "region-msg.h"
 #include "trace.h"

@@ -13,6 +13,7 @@
 #include "qapi/error.h"
 #include "hw/vfio/pci.h"
 #include "hw/vfio-user/irqs-int.h"
+#include "hw/vfio-user/owed.h"
 #include "vfio-user-rig.h"
 
 /* From the protocol's tables */
