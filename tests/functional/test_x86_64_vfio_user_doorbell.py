@@ -21,7 +21,7 @@ from vfio_user_nasty import (
 
 LOADS = int(os.getenv('VFIO_USER_DOORBELL_LOADS', '1000'))
 # Looks for an interrupt before it counts as lost
-PATIENCE = 0x200000
+PATIENCE = 0x10000000
 STATUS, NO_EVENTFD, NO_WINDOW, RINGS = 0x0, 0x4, 0x8, 0xc
 READY = 1
 TABLE_BAR = 4
