@@ -120,6 +120,7 @@ bool text_equal(const char *a, const char *b);
 
 extern volatile uint32_t interrupts[NR_VECTORS];
 extern volatile uint32_t interrupt_cpu[NR_VECTORS];     /* of the last one */
+extern volatile uint32_t interrupt_eip[NR_VECTORS];     /* before what it came */
 extern void (*volatile intx_handler)(void);
 extern void (*volatile spare_handler)(void);            /* after its EOI */
 

@@ -37,6 +37,7 @@ extern uint64_t idt[NR_VECTORS];
 
 volatile uint32_t interrupts[NR_VECTORS];
 volatile uint32_t interrupt_cpu[NR_VECTORS];
+volatile uint32_t interrupt_eip[NR_VECTORS];
 void (*volatile intx_handler)(void);
 void (*volatile spare_handler)(void);
 
@@ -62,6 +63,7 @@ void guest_interrupt(uint32_t vector, uint32_t eip)
         power_off();
     }
     interrupt_cpu[vector] = cpu_number();
+    interrupt_eip[vector] = eip;
     interrupts[vector]++;
     if (vector == VECTOR_INTX && intx_handler) {
         intx_handler();
