@@ -21,11 +21,12 @@
  * nothing else for it. That of another device, which the guest's access to that one
  * led to (DMA), cannot; nor can QEMU's own. They keep what they hold, and wait.
  *
- * Interrupts. A vCPU with TCG is before the instruction: it may take an interrupt
- * first, whose handler may read the same register. Then that one gets the answer,
- * which was given first, and the register is read again. The handler may also never
- * return. So what a vCPU that runs does not come back to within x-msg-timeout-ms is
- * forgotten, and what it does then is a new access.
+ * Interrupts. None comes before the access that is made again: also with TCG the vCPU
+ * is in the middle of its instruction, as on a bus, or the guest could move the thread
+ * to another vCPU meanwhile, and find the answer here much later. Only a guest that
+ * changes the instruction under its own vCPU keeps that from coming back. So what a
+ * vCPU that runs does not come back to within x-msg-timeout-ms is forgotten, and what
+ * it does then is a new access.
  *
  * Migration. What was asked, the server has perhaps done; elsewhere the vCPU would
  * ask once more. So a vCPU that is stopped to be saved first ends such an access
@@ -67,7 +68,7 @@ static __thread VFIOUserHeld *vfio_user_held_now;
 /* Nobody says when an unplug is asked for, so a vCPU that waits for a server looks. */
 #define VFIO_USER_HELD_LOOK_US  (1000 * 1000)
 
-/* Those of one vCPU and one device, each but the last of which was interrupted */
+/* Those of one vCPU and one device: an instruction makes a few accesses at most. */
 #define VFIO_USER_HELD_MAX  16
 
 bool vfio_user_held_is_direct(void)
@@ -134,10 +135,7 @@ static bool vfio_user_held_is_forsaken(const VFIOUserHeld *h)
            h->udev->timeout_ms * (int64_t)SCALE_MS;
 }
 
-/*
- * One of this vCPU's that it will not come back to, or NULL: too old, or one of more
- * than there can be handlers within each other.
- */
+/* One of this vCPU's that it will not come back to, or NULL: too old, or too many. */
 static VFIOUserHeld *vfio_user_held_forsaken(VFIOUserDevice *udev)
 {
     VFIOUserHeld *h, *first = NULL;
